@@ -1,0 +1,56 @@
+"""Console lines and scalars, sent in batches, each event one line of JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clearml_api.session import Bounds, Session
+
+
+@dataclass(frozen=True)
+class BatchAnswer:
+    """What became of a batch. The server answers 200 even when it refused some events: `errors` tells."""
+
+    added: int
+    errors: int
+    reasons: Mapping[str, int]
+
+
+def log_event(task: str, worker: str, millis: int, text: str, level: str = "info") -> dict[str, Any]:
+    """One console event; `text` may hold many lines. Time in milliseconds since the epoch."""
+    return {"type": "log", "task": task, "worker": worker, "timestamp": millis, "level": level, "msg": text}
+
+
+def scalar_event(
+    task: str, worker: str, millis: int, metric: str, variant: str, value: float, iteration: int
+) -> dict[str, Any]:
+    """One point of the plot `metric`, series `variant`."""
+    return {
+        "type": "training_stats_scalar", "task": task, "worker": worker, "timestamp": millis,
+        "metric": metric, "variant": variant, "value": value, "iter": iteration,
+    }  # fmt: skip
+
+
+def encode(events: Iterable[Mapping[str, Any]]) -> bytes:
+    """Newline-delimited JSON, as events.add_batch takes it."""
+    return b"\n".join(
+        json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") for event in events
+    )
+
+
+def add_batch(session: Session, events: Iterable[Mapping[str, Any]], *, bounds: Bounds | None = None) -> BatchAnswer:
+    """Send a batch of events."""
+    return send_encoded(session, encode(events), bounds=bounds)
+
+
+def send_encoded(session: Session, lines: bytes, *, bounds: Bounds | None = None) -> BatchAnswer:
+    """Send a batch that is already encoded."""
+    answer = session.send_lines("events.add_batch", lines, bounds=bounds)
+    return BatchAnswer(
+        added=int(answer.get("added") or 0),
+        errors=int(answer.get("errors") or 0),
+        reasons=answer.get("errors_info") or {},
+    )

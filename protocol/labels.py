@@ -1,0 +1,25 @@
+"""Labels and annotations on the Jobs and pods we make. Labels are what we list and watch by; values stay short."""
+
+from __future__ import annotations
+
+PREFIX = "podstrap.io/"
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY_VALUE = "podstrap"
+SELECTOR = f"{MANAGED_BY}={MANAGED_BY_VALUE}"
+
+CONTROLLER = PREFIX + "controller"
+"""The controller's instance name (settings `instance`): two controllers in one namespace tell their Jobs apart."""
+TASK = PREFIX + "task"
+QUEUE = PREFIX + "queue"
+"""The queue's id (its name may hold characters a label must not)."""
+ADDED = PREFIX + "added"
+"""Milliseconds since the epoch at which the queue entry was added, decimal."""
+ATTEMPT = PREFIX + "attempt"
+JOB_UID = "batch.kubernetes.io/controller-uid"
+"""Set by Kubernetes on each pod of a Job: the Job's uid, which the pod reads through the downward API."""
+
+TASK_NAME = PREFIX + "task-name"
+"""Annotation: the task's name as it is."""
+QUEUE_NAME = PREFIX + "queue-name"
+"""Annotation: the queue's name as it is."""
