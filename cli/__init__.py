@@ -1,0 +1,1 @@
+"""The command `podstrap`: parses, imports one room lazily, prints, exits."""
