@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from protocol.errors import ConfigError
 
@@ -62,6 +63,11 @@ class Configuration:
             raise ConfigError(
                 f"No ClearML server is configured (looked at CLEARML_API_HOST; {looked})",
                 hint="set CLEARML_API_HOST, or api.api_server in clearml.conf (CLEARML_CONFIG_FILE names the file)",
+            )
+        if not _is_http_url(self.api_host):
+            raise ConfigError(
+                f"The ClearML server's address {self.api_host!r} is no http:// or https:// URL ({looked})",
+                hint="give scheme, host and port, e.g. https://api.example.org or http://localhost:8008",
             )
         if not self.auth_token and not (self.access_key and self.secret_key):
             missing = "access key" if not self.access_key else "secret key"
@@ -171,6 +177,14 @@ def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
             _merge(here, value)
         else:
             into[key] = value
+
+
+def _is_http_url(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 _SECRET_WORDS = ("secret", "password", "git_pass", "token", "account_key", "credentials_json")

@@ -201,7 +201,7 @@ class Session:
             raise NotAnApi(
                 f"{self.configuration.api_host} is no ClearML API server: {endpoint} answered HTTP {status}, "
                 f"not ClearML's JSON: {start!r}",
-                hint="the API server's address is wanted (port 8008 or https://api.…), not the web page's or files server's",
+                hint="give the API server's address (port 8008 or https://api.…), not the web page's or files server's",
             )
         if status in _TRY_AGAIN and not (status == 500 and meta.get("result_subcode")):
             raise _Passing(f"HTTP {status}: {meta.get('result_msg')}", _retry_after(headers))
