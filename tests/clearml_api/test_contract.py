@@ -73,6 +73,7 @@ BEYOND_THE_SDK = {"tasks.edit_runtime": "API 2.34; the schemas of clearml 2.1 en
 OF_THE_SERVER = {
     ("tasks.get_all", "search_hidden"): "accepted by the server since 2.14, not in the SDK's schema",
     ("queues.get_all", "max_task_entries"): "API 2.20 and newer",
+    ("events.add_batch", "worker"): "clearml-agent sends it with scalars too",
     ("tasks.enqueue", "force"): "needed from in_progress; without it 400/110",
     ("tasks.update", "status_message"): "works in any state; the SDK's schema lists editable fields only",
 }
