@@ -43,7 +43,9 @@ def test_claim_survives_its_text(claim) -> None:
     assert Claim.from_text(claim.to_text()) == claim
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "[]", "7", "{}", '{"job_uid":"a"}', '{"job_uid":"a","attempt":"x"}', 3])
+@pytest.mark.parametrize(
+    "text", [None, "", "{", "[]", "7", "{}", '{"job_uid":"a"}', '{"job_uid":"a","attempt":"x"}', 3]
+)
 def test_text_that_is_no_claim_reads_as_none(text) -> None:
     assert Claim.from_text(text) is None
 

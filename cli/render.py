@@ -1,0 +1,106 @@
+"""`podstrap render TASK|FILE --queue Q`: the Job manifest that a task would get, without creating anything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clearml_api.models import Queue, Task
+    from controller.settings import QueueSettings, Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which task, which queue, which settings."""
+    parser.add_argument(
+        "task", metavar="TASK|FILE", help="a task's id on the server, or a JSON/YAML file of its fields"
+    )
+    parser.add_argument("--queue", required=True, metavar="Q", help="the queue's name")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="settings")
+    parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the manifest; ConfigError when task, queue or template cannot be used."""
+    import yaml
+
+    from controller import settings_file
+
+    settings = settings_file.load(options.config)
+    task, queue = _task_and_queue(options.task, options.queue)
+    manifest = _manifest(task, queue, settings, _queue_settings(settings, options.queue))
+    text = json.dumps(manifest, indent=2) if options.output == "json" else yaml.safe_dump(manifest, sort_keys=False)
+    print(text.rstrip("\n"))
+    return 0
+
+
+def _manifest(task: Task, queue: Queue, settings: Settings, queue_settings: QueueSettings) -> dict[str, Any]:
+    from datetime import datetime, timezone
+
+    from controller import job_template
+
+    now = datetime.now(timezone.utc)
+    entry = next((entry for entry in queue.entries if entry.task == task.id), None)
+    return job_template.render(
+        task,
+        queue_id=queue.id,
+        queue_name=queue.name,
+        added=entry.added if entry else now,
+        attempt=task.claim.next_attempt() if task.claim else 1,
+        settings=settings,
+        queue=queue_settings,
+        now=now,
+    )
+
+
+def _queue_settings(settings: Settings, name: str) -> QueueSettings:
+    from difflib import get_close_matches
+
+    from protocol.errors import ConfigError
+
+    if name in settings.queues:
+        return settings.queues[name]
+    near = get_close_matches(name, settings.queues)
+    raise ConfigError(
+        f"The settings have no queue {name!r}; they have {', '.join(settings.queues) or 'none'}",
+        hint=f"did you mean {near[0]!r}?" if near else "add it under `queues:`",
+    )
+
+
+def _task_and_queue(named: str, queue_name: str) -> tuple[Task, Queue]:
+    """From a file: no server is asked. From an id: task and queue as the server has them."""
+    from clearml_api.models import Queue
+
+    if Path(named).is_file():
+        return _task_of_file(Path(named)), Queue(id="0" * 32, name=queue_name)
+
+    from clearml_api import queues, tasks
+    from clearml_api.configuration import load
+    from clearml_api.session import Session
+    from protocol.errors import ConfigError
+
+    session = Session(load())
+    task = tasks.get(session, named)
+    if task is None:
+        raise ConfigError(f"There is no task {named!r} on {session.configuration.api_host} and no file of that name")
+    found = [queue for queue in queues.get_all(session, max_entries=1000) if queue.name == queue_name]
+    if not found:
+        raise ConfigError(f"There is no queue {queue_name!r} on {session.configuration.api_host}")
+    return task, found[0]
+
+
+def _task_of_file(file: Path) -> Task:
+    import yaml
+
+    from clearml_api.models import task_of
+    from protocol.errors import ConfigError
+
+    try:
+        raw = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file} cannot be read as a task: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{file} holds no task: a mapping of its fields is wanted (id, name, script, container, ...)")
+    return task_of({"id": "0" * 32, **raw.get("task", raw)})
