@@ -1,0 +1,82 @@
+"""The command line as a person meets it: help, version, wrong usage, clear errors, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import REPOSITORY_ROOT, base_environ
+
+COMMANDS = ("controller", "bootstrap", "standalone", "render", "check", "demo")
+
+
+def podstrap(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *words],
+        env={**base_environ(), "PYTHONPATH": str(REPOSITORY_ROOT), "COLUMNS": "100", **environ},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_help_lists_every_command_with_what_it_does() -> None:
+    done = podstrap("--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command) -> None:
+    done = podstrap(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: podstrap {command}")
+
+
+def test_version_is_the_distributions() -> None:
+    from importlib.metadata import version
+
+    assert podstrap("--version").stdout.strip() == f"podstrap {version('podstrap')}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("nonsense",), ("standalone",), ("controller",), ("standalone", "--data", "x", "--api-port", "99999")],
+)
+def test_wrong_usage_exits_2_and_says_how(words) -> None:
+    done = podstrap(*words)
+    assert done.returncode == 2
+    assert "usage: podstrap" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_file_that_is_missing_is_named() -> None:
+    done = podstrap("controller", "--config", "/nowhere/settings.yaml")
+    assert done.returncode == 1
+    assert "/nowhere/settings.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_without_a_server_says_what_to_set() -> None:
+    done = podstrap("check")
+    assert done.returncode == 1
+    assert "FAIL  configuration: No ClearML server is configured" in done.stdout
+    assert "CLEARML_API_HOST" in done.stdout
+
+
+def test_bootstrap_without_its_variables_says_which() -> None:
+    done = podstrap("bootstrap")
+    assert done.returncode not in (0, 75)
+    assert "PODSTRAP_TASK_ID" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_importing_the_command_imports_no_room() -> None:
+    code = (
+        "import sys, cli.main; "
+        "print([m for m in sys.modules if m.split('.')[0] in ('bootstrap','controller','standalone','clearml_api')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY_ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
