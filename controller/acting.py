@@ -1,0 +1,143 @@
+"""Does what `plan` asked for, one action at a time.
+
+The plan is a moment old when an action is performed, and another controller may be at work: so a status is written
+only after the task was read again and still is as the plan saw it. Killed between two calls, the next round sees
+the half-done state and finishes it: each order below says which.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from clearml_api import queues, tasks
+from clearml_api.errors import ALREADY_QUEUED, INVALID_STATUS_CHANGE, NOT_IN_QUEUE, STATUS_CHANGED_MEANWHILE, ApiError
+from clearml_api.session import Bounds, Session
+from controller.actions import (
+    Action,
+    CreateJob,
+    DeleteJob,
+    FailQueued,
+    FinishTask,
+    Ping,
+    Requeue,
+    SetMessage,
+    StopJob,
+)
+from controller.cluster.interface import Cluster
+from controller.state import JobFacts
+from protocol.claim import RUNTIME_KEY
+
+log = logging.getLogger("podstrap.controller")
+
+CALL = Bounds(connect_seconds=3.0, read_seconds=20.0, total_seconds=0.0)
+"""One try: the next round is the next try."""
+_LOG_LINES = 15
+_REASON_LENGTH = 250
+
+
+def perform(action: Action, session: Session, cluster: Cluster) -> None:
+    """Do one thing. Raises what clearml_api and the cluster raise."""
+    if isinstance(action, CreateJob):
+        if cluster.create(action.manifest):
+            log.info("job-created task=%s job=%s attempt=%d", action.task, action.name, action.attempt)
+    elif isinstance(action, StopJob):
+        cluster.stop(action.job)
+        log.info("job-stopped task=%s job=%s why=%r", action.task, action.job.name, action.why)
+    elif isinstance(action, DeleteJob):
+        cluster.delete(action.job)
+        log.info("job-deleted task=%s job=%s why=%r", action.task, action.job.name, action.why)
+    elif isinstance(action, FinishTask):
+        _finish(action, session, cluster)
+    elif isinstance(action, FailQueued):
+        _fail_queued(action, session, cluster)
+    elif isinstance(action, Requeue):
+        _requeue(action, session)
+    elif isinstance(action, SetMessage):
+        tasks.set_message(session, action.task, action.message, bounds=CALL)
+        log.info("task-waits task=%s message=%r", action.task, action.message)
+    else:
+        _ping(action, session)
+
+
+def _finish(action: FinishTask, session: Session, cluster: Cluster) -> None:
+    task = tasks.get(session, action.task, bounds=CALL)
+    claim = task.claim if task else None
+    if task is None or task.status != "in_progress" or claim is None or claim.requeued:
+        return
+    if claim.job_uid != action.job.uid:
+        return
+    message = _message(action.reason, action.job, cluster, wants_log=action.wants_log)
+    try:
+        if action.status == "completed":
+            tasks.completed(session, action.task, message, bounds=CALL)
+        elif action.status == "stopped":
+            tasks.stopped(session, action.task, _headline(message), message, bounds=CALL)
+        else:
+            tasks.failed(session, action.task, _headline(message), message, bounds=CALL)
+    except ApiError as error:
+        if error.subcode in (INVALID_STATUS_CHANGE, STATUS_CHANGED_MEANWHILE):
+            return  # somebody else ended it: the next round reads how
+        raise
+    _say_ended(action, action.status)
+
+
+def _fail_queued(action: FailQueued, session: Session, cluster: Cluster) -> None:
+    """First out of the queue, which exactly one caller can, then failed.
+
+    Killed in between: the task is queued, in no queue, and its Job is over; after the grace it is failed from there.
+    """
+    task = tasks.get(session, action.task, bounds=CALL)
+    if task is None or task.status != "queued" or task.claim != action.seen:
+        return
+    message = _message(action.reason, action.job, cluster, wants_log=action.wants_log)
+    if action.queue and not queues.remove_task(session, action.queue, action.task, bounds=CALL):
+        return
+    tasks.failed(session, action.task, _headline(message), message, force=True, bounds=CALL)
+    _say_ended(action, "failed")
+
+
+def _requeue(action: Requeue, session: Session) -> None:
+    """First the mark, then the queue, then its front.
+
+    Killed after the mark: the claim says `requeued` and the task is in no queue; the next round goes on from there.
+    Killed before the move: it runs a little later than it should.
+    """
+    task = tasks.get(session, action.task, bounds=CALL)
+    if task is None or task.status != action.status or task.claim != action.seen:
+        return
+    if task.claim != action.claim:
+        tasks.edit_runtime(session, action.task, {RUNTIME_KEY: action.claim.to_text()}, bounds=CALL)
+    try:
+        tasks.enqueue(session, action.task, action.queue, reason=_headline(action.why), bounds=CALL)
+    except ApiError as error:
+        if error.subcode != ALREADY_QUEUED:
+            raise
+    log.info(
+        "task-requeued task=%s job=%s attempt=%d why=%r", action.task, action.job.name, action.claim.attempt, action.why
+    )
+    try:
+        queues.move_to_front(session, action.queue, action.task, bounds=CALL)
+    except ApiError as error:
+        if error.subcode != NOT_IN_QUEUE:  # else it is claimed already
+            raise
+
+
+def _ping(action: Ping, session: Session) -> None:
+    try:
+        tasks.ping(session, action.task, bounds=CALL)
+    except ApiError as error:
+        log.debug("ping-refused task=%s error=%r", action.task, str(error))  # it has just ended
+
+
+def _say_ended(action: FinishTask | FailQueued, status: str) -> None:
+    log.info("task-ended task=%s status=%s job=%s reason=%r", action.task, status, action.job.name, action.reason)
+
+
+def _message(reason: str, job: JobFacts, cluster: Cluster, *, wants_log: bool) -> str:
+    pod = job.last_pod
+    lines = cluster.tail(job.namespace, pod.name, _LOG_LINES).strip() if wants_log and pod else ""
+    return f"{reason}\nlast lines of pod {pod.name}:\n{lines}" if lines and pod else reason
+
+
+def _headline(message: str) -> str:
+    return message.partition("\n")[0][:_REASON_LENGTH]

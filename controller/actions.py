@@ -1,0 +1,101 @@
+"""What `plan` can ask for: each action names its task and carries what was known when it was decided.
+
+`perform` in acting.py reads the task again before it writes; an action whose reason has gone does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.state import JobFacts
+from protocol.claim import Claim
+
+
+@dataclass(frozen=True)
+class CreateJob:
+    """Make a Job for a queue entry."""
+
+    task: str
+    queue: str
+    name: str
+    attempt: int
+    manifest: Mapping[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True)
+class StopJob:
+    """End a Job's pods; the Job stays as a record until its task is settled."""
+
+    task: str
+    job: JobFacts = field(hash=False)
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    """Forget a Job that is over and settled."""
+
+    task: str
+    job: JobFacts = field(hash=False)
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class FinishTask:
+    """Set the end of a task that is in_progress by this Job's claim, in the pod's place."""
+
+    task: str
+    job: JobFacts = field(hash=False)
+    status: str = "failed"
+    """completed, failed or stopped."""
+    reason: str = ""
+    wants_log: bool = False
+
+
+@dataclass(frozen=True)
+class FailQueued:
+    """Take a task that never began out of its queue and fail it. With no queue: it is out of every queue already."""
+
+    task: str
+    job: JobFacts = field(hash=False)
+    queue: str = ""
+    reason: str = ""
+    wants_log: bool = False
+    seen: Claim | None = None
+    """The claim as it was read: another one means somebody else acts."""
+
+
+@dataclass(frozen=True)
+class Requeue:
+    """Put an orphan back to the front of its queue, its claim marked `requeued`."""
+
+    task: str
+    job: JobFacts = field(hash=False)
+    queue: str
+    claim: Claim
+    """As it is to be written; when the task has it already, only the queue is written."""
+    seen: Claim | None
+    """As it was read: another one means somebody else acts."""
+    status: str
+    """As it was read."""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class SetMessage:
+    """Say on a queued task why it waits."""
+
+    task: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Keep the server's watchdog from stopping a task whose Job lives."""
+
+    task: str
+
+
+Action = CreateJob | StopJob | DeleteJob | FinishTask | FailQueued | Requeue | SetMessage | Ping

@@ -1,0 +1,66 @@
+"""What the controller asks of a cluster; kubernetes.py and local.py give it.
+
+The rules both keep:
+- `snapshot` is complete or raises: a Job that is missing in it does not exist.
+- A pod whose Job object is gone while its processes may still act shows as a Job that is `deleting`, made from the
+  pod's labels, until the pod is gone.
+- `stop` ends a Job's pods (SIGTERM, the grace time, SIGKILL) and keeps the Job as a record until `delete`: a Job may
+  hold the claim on a task at the moment we decide to end it, and what ended must be read before it is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from controller.state import ClusterState, JobFacts
+from protocol import labels
+from protocol.errors import PodstrapError
+
+
+class ClusterError(PodstrapError):
+    """The cluster could not be asked or did not answer. Trying again may help."""
+
+
+class Refused(ClusterError):
+    """The cluster understood the manifest and does not take it (invalid, forbidden, over quota)."""
+
+
+class NameTaken(ClusterError):
+    """A Job of this name exists that is not this Job."""
+
+
+class Cluster(Protocol):
+    """Where Jobs run."""
+
+    def snapshot(self) -> ClusterState:
+        """All Jobs of ours and their pods. Raises ClusterError."""
+        ...
+
+    def create(self, manifest: Mapping[str, Any]) -> bool:
+        """Make a Job. False when this very Job (by its labels) exists already. Raises Refused, NameTaken."""
+        ...
+
+    def stop(self, job: JobFacts) -> None:
+        """End its pods and make no new ones; the Job stays. Idempotent; a Job that is gone is no error."""
+        ...
+
+    def delete(self, job: JobFacts) -> None:
+        """Remove the Job of this uid and its pods. Idempotent."""
+        ...
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep; True as soon as something changed that a round should look at."""
+        ...
+
+    def tail(self, namespace: str, pod: str, lines: int) -> str:
+        """The last lines of a pod's log; empty when there are none."""
+        ...
+
+
+_IDENTITY = (labels.TASK, labels.ADDED, labels.ATTEMPT)
+
+
+def same_job(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two Jobs' labels name the same task, queue entry and attempt: then AlreadyExists means done."""
+    return all(one.get(label) and one.get(label) == other.get(label) for label in _IDENTITY)

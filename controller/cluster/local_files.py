@@ -1,0 +1,157 @@
+"""The local cluster's state as files: whole or not at all, readable after kill -9 at any instruction.
+
+lock                     held for each step: two controllers never do the same thing
+jobs/NAMESPACE/NAME      one Job: its manifest and what became of it, JSON
+pods/UID/pod             one pod: who it is, JSON; beside it started, exit, taken, log, termination, home, volumes
+claims/NAMESPACE/NAME    a persistent volume claim's folder
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+
+@dataclass
+class JobRecord:
+    """A Job's file. Times in seconds since the epoch."""
+
+    name: str
+    namespace: str
+    uid: str
+    created: float
+    manifest: dict[str, Any]
+    stopped: bool = False
+    deleting: bool = False
+    failing: str = ""
+    """The reason by which it fails once its pods are gone (DeadlineExceeded)."""
+    end: dict[str, Any] | None = None
+    """succeeded, reason, message, at"""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The Job's spec."""
+        return dict(self.manifest["spec"])
+
+    @property
+    def pod_spec(self) -> dict[str, Any]:
+        """The pod's spec."""
+        return dict(self.manifest["spec"]["template"]["spec"])
+
+
+@dataclass(frozen=True)
+class PodRecord:
+    """A pod's file."""
+
+    name: str
+    uid: str
+    job_uid: str
+    namespace: str
+    created: float
+    number: int
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+class Files:
+    """Everything below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("jobs", "pods", "claims"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+        root.chmod(0o700)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One step at a time, over all controllers of this folder."""
+        with (self.root / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def jobs(self) -> list[JobRecord]:
+        """All Jobs, oldest first."""
+        found = [JobRecord(**json.loads(file.read_text())) for file in self.root.glob("jobs/*/[!.]*")]
+        return sorted(found, key=lambda job: (job.created, job.name))
+
+    def job(self, namespace: str, name: str) -> JobRecord | None:
+        """One Job."""
+        file = self._job_file(namespace, name)
+        return JobRecord(**json.loads(file.read_text())) if file.exists() else None
+
+    def save(self, job: JobRecord) -> None:
+        """Write a Job's file."""
+        write(self._job_file(job.namespace, job.name), json.dumps(asdict(job)))
+
+    def forget(self, job: JobRecord) -> None:
+        """Remove a Job with its pods' folders."""
+        for pod in self.pods_of(job.uid):
+            shutil.rmtree(self.folder(pod.uid), ignore_errors=True)
+        self._job_file(job.namespace, job.name).unlink(missing_ok=True)
+
+    def pods(self) -> dict[str, list[PodRecord]]:
+        """Job uid -> its pods, oldest first."""
+        found: dict[str, list[PodRecord]] = {}
+        for file in self.root.glob("pods/[!.]*/pod"):
+            pod = PodRecord(**json.loads(file.read_text()))
+            found.setdefault(pod.job_uid, []).append(pod)
+        for pods in found.values():
+            pods.sort(key=lambda pod: pod.number)
+        return found
+
+    def pods_of(self, job_uid: str) -> list[PodRecord]:
+        """One Job's pods."""
+        return self.pods().get(job_uid, [])
+
+    def add(self, pod: PodRecord) -> None:
+        """Make a pod's folder; it appears with everything in it or not at all."""
+        beside = self.root / "pods" / f".{pod.uid}"
+        shutil.rmtree(beside, ignore_errors=True)
+        for name in ("home", "volumes"):
+            (beside / name).mkdir(parents=True)
+        for name in ("alive", "log", "termination"):
+            (beside / name).touch(0o600)
+        (beside / "pod").write_text(json.dumps(asdict(pod)))
+        beside.replace(self.folder(pod.uid))
+
+    def folder(self, pod_uid: str) -> Path:
+        """A pod's folder."""
+        return self.root / "pods" / pod_uid
+
+    def _job_file(self, namespace: str, name: str) -> Path:
+        return self.root / "jobs" / namespace / name
+
+
+def write(file: Path, text: str) -> None:
+    """Whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{uuid4().hex}")
+    beside.write_text(text)
+    beside.replace(file)
+
+
+def read(file: Path) -> str:
+    """The text, empty when there is no such file; what is not UTF-8 is replaced."""
+    try:
+        return file.read_text(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+def hold(file: Path) -> int | None:
+    """An inheritable descriptor that holds the lock on a file; None when somebody alive holds it."""
+    descriptor = os.open(file, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,0 +1,165 @@
+"""Reads the state of one round: the cluster, then the queues in one request, then the tasks that matter in another.
+
+The order is the point. Jobs are read first because a Job that is over stays over; a queue entry is read after
+them, a task after its entry, and the listing of all queues last: so "in no queue" is never older than "queued".
+
+What the reader remembers between rounds only saves requests or times a grace: queue ids, Jobs whose tasks need
+nothing more, how far to read. Forgetting it (a restart) costs a request, never a task.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from clearml_api import queues, tasks
+from clearml_api.errors import QUEUE_NAME_TAKEN, ApiError
+from clearml_api.models import Queue, Task
+from clearml_api.session import Session
+from controller.acting import CALL
+from controller.cluster.interface import Cluster
+from controller.plan import Plan, in_doubt, wants_places
+from controller.settings import Settings
+from controller.state import VANISHED, JobEnd, JobFacts, PodFacts, QueueFacts, Refusal, State, places_of
+from protocol import labels
+
+log = logging.getLogger("podstrap.controller")
+
+MARGIN = 8
+"""Entries read beyond those that can be started: some may wait, be blocked, or be other agents'."""
+_MOST_AT_ONCE = 50
+_ALL_ENTRIES = 1_000_000
+_MOST_EXTRA = 100_000
+
+
+class Reader:
+    """One for the life of a controller."""
+
+    def __init__(self, settings: Settings, session: Session, cluster: Cluster) -> None:
+        self._settings = settings
+        self._session = session
+        self._cluster = cluster
+        self._queue_ids: dict[str, str] = {}
+        self._missing: set[str] = set()
+        self._settled: frozenset[str] = frozenset()
+        self._unsettled: dict[str, JobFacts] = {}
+        self._doubts: dict[str, tuple[object, datetime]] = {}
+        self._extra = 0
+        self.refusals: dict[str, Refusal] = {}
+
+    def read(self, now: datetime, *, minute: bool) -> State:
+        """What is. Raises ClusterError and what clearml_api raises: then nothing is known and nothing is done."""
+        if minute:
+            self._settled = frozenset()
+        jobs = self._jobs(now)
+        limit = self._limit(jobs)
+        found = self._queues(limit)
+        asked = frozenset(self._interesting(jobs, found))
+        known = tasks.get_all(self._session, asked, tasks.MANIFEST, bounds=CALL) if asked else {}
+        self.refusals = {name: one for name, one in self.refusals.items() if one.until > now}
+        state = State(now, jobs, found, known, asked, refusals=self.refusals, minute=minute)
+        state = replace(state, doubtful_since=self._times_doubts(state))
+        if wants_places(state, timedelta(seconds=self._settings.orphan_grace_seconds)):
+            everything = queues.get_all(self._session, max_entries=_ALL_ENTRIES, bounds=CALL)
+            state = replace(state, places=places_of(everything))
+        return state
+
+    def learn(self, state: State, plan: Plan) -> None:
+        """Keep what saves requests in the next round."""
+        self._settled = plan.settled
+        self._unsettled = {job.uid: job for job in state.jobs if job.uid not in plan.settled}
+        if plan.starved:
+            self._extra = min(_MOST_EXTRA, max(MARGIN, self._extra * 2))
+        else:
+            self._extra = self._extra if plan.stuck else 0
+
+    def _jobs(self, now: datetime) -> tuple[JobFacts, ...]:
+        """This instance's Jobs, and those that vanished before their tasks were settled, as `Deleted`."""
+        instance = self._settings.instance
+        jobs = tuple(
+            job for job in self._cluster.snapshot().jobs if job.labels.get(labels.CONTROLLER, instance) == instance
+        )
+        present = {job.uid for job in jobs}
+        vanished = (job for uid, job in self._unsettled.items() if uid not in present)
+        return (*jobs, *(_vanished(job, now) for job in vanished))
+
+    def _limit(self, jobs: Iterable[JobFacts]) -> int:
+        living = sum(1 for job in jobs if not job.over)
+        most = self._settings.max_pods
+        free = _MOST_AT_ONCE if most is None else max(0, min(_MOST_AT_ONCE, most - living))
+        return living + free + MARGIN + self._extra
+
+    def _queues(self, limit: int) -> tuple[QueueFacts, ...]:
+        """The settings' queues in one request: by their ids once all are known, else the listing of all."""
+        wanted = list(self._settings.queues)
+        ids = [self._queue_ids[name] for name in wanted if name in self._queue_ids]
+        listing = queues.get_all(self._session, ids if len(ids) == len(wanted) else (), max_entries=limit, bounds=CALL)
+        found = [self._facts(name, listing, limit) for name in wanted]
+        self._queue_ids = {queue.name: queue.id for queue in found if queue}
+        self._see_to_missing([name for name, queue in zip(wanted, found, strict=True) if queue is None])
+        return tuple(queue for queue in found if queue)
+
+    def _facts(self, name: str, listing: Iterable[Queue], limit: int) -> QueueFacts | None:
+        """The queue of this name, or of this id."""
+        queue = next((one for one in listing if one.name == name), None)
+        queue = queue or next((one for one in listing if one.id == name), None)
+        return QueueFacts(name, queue.id, queue.entries, len(queue.entries) < limit) if queue else None
+
+    def _see_to_missing(self, names: list[str]) -> None:
+        for name in names:
+            if self._settings.create_queues:
+                self._create(name)
+            elif name not in self._missing:
+                log.warning("queue-missing queue=%r hint='create it, or set createQueueIfNotExists: true'", name)
+        self._missing = set(names)
+
+    def _create(self, name: str) -> None:
+        try:
+            queues.create(self._session, name, bounds=CALL)
+            log.info("queue-created queue=%r", name)
+        except ApiError as error:
+            if error.subcode != QUEUE_NAME_TAKEN:
+                raise
+
+    def _interesting(self, jobs: Iterable[JobFacts], found: Iterable[QueueFacts]) -> Iterable[str]:
+        """Tasks of Jobs that are not settled, and the first entries that wait for a Job."""
+        busy = set()
+        for job in jobs:
+            if job.uid not in self._settled and job.task:
+                yield job.task
+            if not job.over:
+                busy.add(job.task)
+        living = [job for job in jobs if not job.over]
+        for queue in found:
+            policy = self._settings.queues[queue.name]
+            mine = sum(1 for job in living if job.queue == queue.id)
+            room = _MOST_AT_ONCE if policy.max_pods is None else max(0, policy.max_pods - mine)
+            free = [entry.task for entry in queue.entries if entry.task not in busy]
+            yield from free[: min(room, _MOST_AT_ONCE) + MARGIN + self._extra]
+
+    def _times_doubts(self, state: State) -> dict[str, datetime]:
+        by_uid = {job.uid: job for job in state.jobs}
+        doubts: dict[str, tuple[object, datetime]] = {}
+        for uid in in_doubt(state):
+            mark = _mark(state.tasks.get(by_uid[uid].task))
+            before = self._doubts.get(uid)
+            doubts[uid] = before if before and before[0] == mark else (mark, state.now)
+        self._doubts = doubts
+        return {uid: since for uid, (_, since) in doubts.items()}
+
+
+def _mark(task: Task | None) -> object:
+    """Changes when somebody did something to the task: a doubt begins anew."""
+    return task and (task.status, task.status_changed, task.claim)
+
+
+def _vanished(job: JobFacts, now: datetime) -> JobFacts:
+    """A Job that somebody deleted: nothing of it acts any more."""
+    end = JobEnd(succeeded=False, reason=VANISHED, message="the Job was deleted", at=now)
+    return replace(job, end=end, pods=tuple(_gone(pod) for pod in job.pods))
+
+
+def _gone(pod: PodFacts) -> PodFacts:
+    return replace(pod, phase="Failed") if pod.may_act else pod

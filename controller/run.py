@@ -1,0 +1,123 @@
+"""The controller's life: rounds until it is stopped, or, draining, until there is nothing left to do.
+
+A round comes after `pollSeconds`, earlier when something changed in the cluster (a pod ended), and later, ever more
+slowly, while the server or the cluster does not answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from clearml_api.session import Session
+from controller.cluster.interface import Cluster
+from controller.loop import Loop, Round
+from controller.settings import Settings
+from protocol import exit_codes
+from protocol.errors import PodstrapError
+
+log = logging.getLogger("podstrap.controller")
+
+_SLICE_SECONDS = 0.25
+"""A stop is seen this soon."""
+_SHORTEST_SECONDS = 0.02
+_LONGEST_OUTAGE_PAUSE_SECONDS = 10.0
+
+
+def run_controller(
+    settings: Settings,
+    session: Session,
+    cluster: Cluster,
+    *,
+    drain: bool = False,
+    timeout: float | None = None,
+    fail_on_task_failure: bool = False,
+    stop: threading.Event,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> int:
+    """Serve until `stop` is set; with `drain` until queues are empty and Jobs settled. The exit code.
+
+    Draining: 0 done; 1 a task failed and `fail_on_task_failure`, or tasks are left whose Job cannot be made;
+    4 (DRAIN_TIMEOUT) after `timeout` seconds; 130 stopped before it was done.
+    """
+    loop = Loop(settings, session, cluster, monotonic=monotonic)
+    names = ",".join(settings.queues)
+    log.info("started instance=%s server=%s queues=%s", settings.instance, session.configuration.api_host, names)
+    end = monotonic() + timeout if drain and timeout is not None else float("inf")
+    outage = _Outage()
+    while not stop.is_set():
+        begun = monotonic()
+        done = _round(loop, outage)
+        if drain and done is not None and done.drained:
+            return _drained(loop, done, fail_on_task_failure=fail_on_task_failure)
+        if monotonic() >= end:
+            log.error("drain-timeout seconds=%s", timeout)
+            return exit_codes.DRAIN_TIMEOUT
+        pause = outage.pause(settings.poll_seconds) if done is None else settings.poll_seconds
+        _sleep(cluster, stop, begun, min(begun + pause, end), monotonic, by_time=done is None)
+    log.info("stopped")
+    return exit_codes.INTERRUPTED if drain else exit_codes.OK
+
+
+class _Outage:
+    """One line when it begins, one when its reason changes, one when it is over; longer pauses while it lasts."""
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._failures = 0
+
+    def failed(self, error: PodstrapError) -> None:
+        self._failures += 1
+        kind = type(error).__name__
+        if self._said != kind:
+            log.warning("round-failed error=%r", str(error))
+        self._said = kind
+
+    def over(self) -> None:
+        if self._said:
+            log.info("answers-again failed_rounds=%d", self._failures)
+        self._said, self._failures = "", 0
+
+    def pause(self, poll_seconds: float) -> float:
+        doubled = poll_seconds * 2.0 ** min(self._failures - 1, 10)
+        return max(poll_seconds, min(doubled, _LONGEST_OUTAGE_PAUSE_SECONDS))
+
+
+def _round(loop: Loop, outage: _Outage) -> Round | None:
+    try:
+        done = loop.round()
+    except PodstrapError as error:
+        outage.failed(error)
+        return None
+    outage.over()
+    return done
+
+
+def _drained(loop: Loop, done: Round, *, fail_on_task_failure: bool) -> int:
+    log.info("drained failed_tasks=%d stuck=%d", len(loop.failed), done.stuck)
+    if done.stuck:
+        log.error("tasks-left count=%d why='their Jobs cannot be made: see status_message on each'", done.stuck)
+        return exit_codes.FAILED
+    return exit_codes.FAILED if fail_on_task_failure and loop.failed else exit_codes.OK
+
+
+def _sleep(
+    cluster: Cluster,
+    stop: threading.Event,
+    begun: float,
+    until: float,
+    monotonic: Callable[[], float],
+    *,
+    by_time: bool,
+) -> None:
+    """Until `until`, or a change in the cluster; never less than the round itself took (half the time is rest)."""
+    took = monotonic() - begun
+    if stop.wait(max(_SHORTEST_SECONDS, min(took, _SLICE_SECONDS))):
+        return
+    while not stop.is_set() and (left := until - monotonic()) > 0:
+        if by_time:
+            stop.wait(min(left, _SLICE_SECONDS))
+        elif cluster.wait(min(left, _SLICE_SECONDS)):
+            return
