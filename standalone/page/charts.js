@@ -37,7 +37,9 @@ export function isMachine(metric) {
 }
 
 function seriesOf(variants) {
-  return Object.keys(variants).sort().map((name) => ({ name, x: variants[name].x ?? [], y: variants[name].y ?? [] }));
+  return Object.keys(variants)
+    .sort()
+    .map((name) => ({ name, x: variants[name].x ?? [], y: variants[name].y ?? [] }));
 }
 
 function unit(name) {
@@ -101,7 +103,13 @@ class ChartView {
     this.hidden = new Set();
     this.legend = h("div", { class: "legend" });
     this.plot = h("div", { class: "plot" });
-    this.element = h("figure", { class: "chart" }, h("figcaption", { title: chart.title }, chart.title), this.plot, this.legend);
+    this.element = h(
+      "figure",
+      { class: "chart" },
+      h("figcaption", { title: chart.title }, chart.title),
+      this.plot,
+      this.legend,
+    );
   }
 
   show(chart) {
@@ -133,17 +141,35 @@ class ChartView {
   #make(names) {
     this.names = names;
     this.close();
-    const axis = { stroke: () => colour("--dim"), grid: { stroke: () => colour("--grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+    const axis = {
+      stroke: () => colour("--dim"),
+      grid: { stroke: () => colour("--grid"), width: 1 },
+      ticks: { show: false },
+      font: "11px system-ui, sans-serif",
+    };
     this.uplot = new window.uPlot(
       {
         width: this.plot.clientWidth || 360,
         height: HEIGHT,
         legend: { show: false },
         cursor: { y: false, points: { size: 6 }, drag: { x: true, y: false } },
-        scales: { x: { time: this.chart.byTime }, y: this.chart.percent ? { range: (_, low, high) => [0, Math.max(100, high)] } : {} },
+        scales: {
+          x: { time: this.chart.byTime },
+          y: this.chart.percent ? { range: (_, low, high) => [0, Math.max(100, high)] } : {},
+        },
         axes: [
-          { ...axis, space: 60, size: 28, values: this.chart.byTime ? (_, ticks) => ticks.map((tick) => clock(tick * 1000)) : undefined },
-          { ...axis, space: 34, size: 54, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))) },
+          {
+            ...axis,
+            space: 60,
+            size: 28,
+            values: this.chart.byTime ? (_, ticks) => ticks.map((tick) => clock(tick * 1000)) : undefined,
+          },
+          {
+            ...axis,
+            space: 34,
+            size: 54,
+            values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : number(tick))),
+          },
         ],
         series: [
           {},
@@ -172,7 +198,13 @@ class ChartView {
       ({ series }) => series.name,
       ({ series }) => {
         const swatch = h("i", { class: "swatch" });
-        return h("button", { class: "entry", title: series.name, onclick: () => this.#toggle(series.name) }, swatch, h("span", { class: "name" }, series.name), h("b"));
+        return h(
+          "button",
+          { class: "entry", title: series.name, onclick: () => this.#toggle(series.name) },
+          swatch,
+          h("span", { class: "name" }, series.name),
+          h("b"),
+        );
       },
       (element, { series, place }) => {
         element.firstChild.style.background = `var(--series-${place % COLOURS})`;

@@ -2,7 +2,7 @@
 // place is its number times LINE_HEIGHT; the view follows the tail until somebody scrolls up.
 
 import { runs, strip } from "./ansi.js";
-import { h, setText } from "./dom.js";
+import { h, place, setText } from "./dom.js";
 import { clock } from "./format.js";
 import { Log } from "./log.js";
 
@@ -19,11 +19,21 @@ export class Console {
     this.following = true;
     this.pending = false;
     this.loading = false;
+    this.made = new WeakMap();
     this.rows = h("div", { class: "rows" });
     this.spacer = h("div", { class: "spacer" }, this.rows);
-    this.scroll = h("div", { class: "console", tabindex: 0, "aria-label": "Console", onscroll: () => this.#scrolled() }, this.spacer);
+    this.scroll = h(
+      "div",
+      { class: "console", tabindex: 0, "aria-label": "Console", onscroll: () => this.#scrolled() },
+      this.spacer,
+    );
     this.count = h("span", { class: "dim" });
-    this.filter = h("input", { type: "search", placeholder: "filter lines", "aria-label": "Filter lines", oninput: () => this.#changed() });
+    this.filter = h("input", {
+      type: "search",
+      placeholder: "filter lines",
+      "aria-label": "Filter lines",
+      oninput: () => this.#changed(),
+    });
     this.follow = h("button", { class: "follow", hidden: true, onclick: () => this.#toEnd() }, "↓ follow");
     this.element = h(
       "section",
@@ -50,7 +60,9 @@ export class Console {
 
   #changed() {
     const wanted = this.filter.value.toLowerCase();
-    this.shown = wanted ? this.log.lines.filter((line) => strip(line.text).toLowerCase().includes(wanted)) : this.log.lines;
+    this.shown = wanted
+      ? this.log.lines.filter((line) => strip(line.text).toLowerCase().includes(wanted))
+      : this.log.lines;
     const all = this.log.lines.length.toLocaleString();
     const lines = wanted ? `${this.shown.length.toLocaleString()} of ${all} lines` : `${all} lines`;
     setText(this.count, this.log.hasEarlier ? `last ${lines}; scroll up for earlier ones` : lines);
@@ -103,29 +115,29 @@ export class Console {
     const count = Math.ceil((this.scroll.clientHeight || 400) / LINE_HEIGHT) + 2 * MARGIN_LINES;
     const lines = this.shown.slice(first, first + count);
     this.rows.style.transform = `translateY(${first * LINE_HEIGHT}px)`;
-    let last = "";
-    this.rows.replaceChildren(
-      ...lines.map((line) => {
-        const time = clock(line.timestamp);
-        const row = lineElement(line, time === last ? "" : time);
-        last = time;
-        return row;
-      }),
-    );
-    if (this.shown.length === 0) {
-      this.rows.append(h("div", { class: "line empty" }, this.log.lines.length ? "No line matches." : "Nothing was printed yet."));
-    }
+    const rows = lines.map((line, index) => this.#row(line, this.shown[first + index - 1]));
+    const empty = this.log.lines.length ? "No line matches." : "Nothing has been printed.";
+    place(this.rows, rows.length ? rows : [h("div", { class: "line empty" }, empty)]);
+  }
+
+  /** A line's element, made once; its time stands there when the line before has another. */
+  #row(line, before) {
+    let row = this.made.get(line);
+    if (!row) this.made.set(line, (row = lineElement(line)));
+    const time = clock(line.timestamp);
+    row.firstChild.dataset.time = before && clock(before.timestamp) === time ? "" : time;
+    return row;
   }
 }
 
-function lineElement(line, time) {
+function lineElement(line) {
   const marked = MARKED.has(line.level);
   const long = line.text.length - MAX_SHOWN_CHARACTERS;
   const text = long > 0 ? line.text.slice(0, MAX_SHOWN_CHARACTERS) : line.text;
   return h(
     "div",
     { class: marked ? "line stderr" : line.level.startsWith("warn") ? "line warning" : "line" },
-    h("span", { class: "time", "data-time": time }),
+    h("span", { class: "time" }),
     ...runs(text).map(runElement),
     long > 0 ? h("span", { class: "dim" }, ` … ${long.toLocaleString()} more characters`) : null,
   );
@@ -135,7 +147,10 @@ function runElement({ text, style }) {
   if (!style) return text;
   const classes = ["bold", "dim", "italic", "underline"].filter((name) => style[name]);
   const element = h("span", {}, text);
-  for (const [name, property, prefix] of [["color", "color", "fg"], ["background", "backgroundColor", "bg"]]) {
+  for (const [name, property, prefix] of [
+    ["color", "color", "fg"],
+    ["background", "backgroundColor", "bg"],
+  ]) {
     if (!style[name]) continue;
     if (style[name].startsWith("#")) element.style[property] = style[name];
     else classes.push(`${prefix}-${style[name]}`);

@@ -19,27 +19,32 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Make `parent`'s children exactly `elements`, in order. What stays is not moved: a selection in it survives. */
+export function place(parent, elements) {
+  const wanted = new Set(elements);
+  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
+  let next = parent.firstElementChild;
+  for (const element of elements) {
+    if (element === next) next = next.nextElementSibling;
+    else parent.insertBefore(element, next);
+  }
+}
+
 /**
  * Make `parent`'s children those of `items`, in order, keeping the element of each key.
  * `create(item)` makes an element, `update(element, item)` brings it up to date.
  */
 export function reconcile(parent, items, key, create, update) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
-  let place = parent.firstElementChild;
+  const elements = new Map();
   for (const item of items) {
     const name = key(item);
-    let element = known.get(name);
-    if (element) {
-      known.delete(name);
-    } else {
-      element = create(item);
-      element.dataset.key = name;
-    }
+    const element = known.get(name) ?? create(item);
+    element.dataset.key = name;
+    elements.set(name, element);
     update(element, item);
-    if (element === place) place = place.nextElementSibling;
-    else parent.insertBefore(element, place);
   }
-  for (const gone of known.values()) gone.remove();
+  place(parent, [...elements.values()]);
 }
 
 /** A link to another page, only for web addresses; else plain text. */

@@ -39,8 +39,7 @@ export class Log {
       page = await this.#page({ navigate_earlier: false, from_timestamp: added.at(-1).timestamp });
       added.push(...page.events);
     }
-    while (this.lines.length && this.lines.at(-1).timestamp > from) this.lines.pop();
-    for (const line of toLines(added)) this.lines.push(line);
+    this.#replaceAfter(from, toLines(added));
     this.total = page.total;
     this.#keepTail();
     return true;
@@ -54,6 +53,16 @@ export class Log {
     this.hasEarlier = found.length > 0 && page.events.length >= PAGE_EVENTS;
     this.lines = found.concat(this.lines);
     return found.length;
+  }
+
+  /** The lines later than `from` become `fresh`; a line that is the same stays the same object. */
+  #replaceAfter(from, fresh) {
+    let start = this.lines.length;
+    while (start > 0 && this.lines[start - 1].timestamp > from) start -= 1;
+    let same = 0;
+    while (same < fresh.length && equal(this.lines[start + same], fresh[same])) same += 1;
+    this.lines.length = start + same;
+    for (const line of fresh.slice(same)) this.lines.push(line);
   }
 
   async #readLast() {
@@ -82,10 +91,16 @@ export class Log {
   }
 }
 
+function equal(one, other) {
+  return one !== undefined && one.timestamp === other.timestamp && one.text === other.text && one.level === other.level;
+}
+
 function toLines(events) {
   const lines = [];
   for (const { msg, level, timestamp } of events) {
-    for (const text of String(msg ?? "").replace(/\r?\n$/, "").split(/\r?\n/)) {
+    for (const text of String(msg ?? "")
+      .replace(/\r?\n$/, "")
+      .split(/\r?\n/)) {
       lines.push({ text: settle(text), level: level ?? "", timestamp });
     }
   }

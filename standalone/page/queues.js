@@ -53,7 +53,17 @@ function updateQueue(element, queue) {
     waiting,
     named,
     (entry) => entry.id,
-    (entry) => h("li", {}, h("a", { href: `#/task/${encodeURIComponent(entry.id)}` }, h("span", { class: "name" }), h("span", { class: "dim" }))),
+    (entry) =>
+      h(
+        "li",
+        {},
+        h(
+          "a",
+          { href: `#/task/${encodeURIComponent(entry.id)}` },
+          h("span", { class: "name" }),
+          h("span", { class: "dim" }),
+        ),
+      ),
     (item, entry) => {
       const [name, waited] = item.firstChild.children;
       setText(name, entry.name);

@@ -37,13 +37,37 @@ export class TaskView {
     this.reason = h("div", { class: "reason", id: "reason", hidden: true }, h("strong"), h("pre"));
     this.timeline = h("div", { class: "maybe" });
     this.details = h("div", { class: "details" });
-    this.scalarSection = h("section", { class: "card", id: "scalars", hidden: true }, h("header", {}, h("h2", {}, "Scalars")), this.scalars.element);
-    this.machineSection = h("section", { class: "card", id: "machine", hidden: true }, h("header", {}, h("h2", {}, "Machine")), this.machine.element);
-    this.body = h("div", { class: "stack" }, this.timeline, this.console.element, this.scalarSection, this.machineSection, this.details);
+    this.scalarSection = h(
+      "section",
+      { class: "card", id: "scalars", hidden: true },
+      h("header", {}, h("h2", {}, "Scalars")),
+      this.scalars.element,
+    );
+    this.machineSection = h(
+      "section",
+      { class: "card", id: "machine", hidden: true },
+      h("header", {}, h("h2", {}, "Machine")),
+      this.machine.element,
+    );
+    this.body = h(
+      "div",
+      { class: "stack" },
+      this.timeline,
+      this.console.element,
+      this.scalarSection,
+      this.machineSection,
+      this.details,
+    );
     this.element = h(
       "div",
       { class: "stack task" },
-      h("section", { class: "card head" }, h("div", { class: "title" }, this.status, this.name, this.actions), this.facts, this.reason),
+      h(
+        "section",
+        { class: "card head" },
+        h("div", { class: "title" }, this.status, this.name, this.actions),
+        this.facts,
+        this.reason,
+      ),
       this.body,
     );
   }
@@ -57,7 +81,10 @@ export class TaskView {
     this.#showHead();
     this.#showDetails();
     const changed = before?.last_update !== this.task.last_update || before?.status !== this.task.status;
-    await Promise.all([this.console.refresh(), changed || this.task.status === "in_progress" ? this.#refreshCharts() : null]);
+    await Promise.all([
+      this.console.refresh(),
+      changed || this.task.status === "in_progress" ? this.#refreshCharts() : null,
+    ]);
     return undefined;
   }
 
@@ -68,7 +95,8 @@ export class TaskView {
   }
 
   async #refreshCharts() {
-    const ask = (payload) => call("events.scalar_metrics_iter_histogram", { task: this.id, samples: MAX_SAMPLES, ...payload });
+    const ask = (payload) =>
+      call("events.scalar_metrics_iter_histogram", { task: this.id, samples: MAX_SAMPLES, ...payload });
     const [byIteration, byTime] = await Promise.all([
       ask({ key: "iter" }),
       ask({ key: "timestamp", metrics: MACHINE_METRICS.map((metric) => ({ metric })) }),
@@ -132,12 +160,30 @@ export class TaskView {
   #buttons() {
     const { status } = this.task;
     const act = (words, endpoint, payload = {}) =>
-      h("button", { class: "quiet", onclick: (event) => this.#act(event.currentTarget, words, endpoint, payload) }, words);
-    if (status === "queued" || status === "in_progress") return [act("Abort", "tasks.stop", { status_reason: "Aborted on the page" })];
+      h(
+        "button",
+        { class: "quiet", onclick: (event) => this.#act(event.currentTarget, words, endpoint, payload) },
+        words,
+      );
+    if (status === "queued" || status === "in_progress")
+      return [act("Abort", "tasks.stop", { status_reason: "Aborted on the page" })];
     const buttons = [];
     if (status === "created" || status === "stopped" || status === "failed") {
-      const choice = h("select", { "aria-label": "Queue" }, ...this.queues().map(({ id, name }) => h("option", { value: id }, name)));
-      const enqueue = h("button", { class: "quiet", onclick: (event) => this.#act(event.currentTarget, "Enqueue", "tasks.enqueue", { queue: choice.value }) }, "Enqueue");
+      const choice = h(
+        "select",
+        { "aria-label": "Queue" },
+        ...this.queues().map(({ id, name }) =>
+          h("option", { value: id, selected: id === this.task.execution?.queue?.id }, name),
+        ),
+      );
+      const enqueue = h(
+        "button",
+        {
+          class: "quiet",
+          onclick: (event) => this.#act(event.currentTarget, "Enqueue", "tasks.enqueue", { queue: choice.value }),
+        },
+        "Enqueue",
+      );
       if (choice.options.length) buttons.push(choice, enqueue);
     }
     if (status !== "created" && status !== "published") buttons.push(act("Reset", "tasks.reset"));
@@ -162,11 +208,13 @@ export class TaskView {
   #showDetails() {
     const { task } = this;
     const shown = [task.script, task.container, task.hyperparams, task.execution?.artifacts];
-    this.#draw("details", this.details, shown, () => [
-      ...Object.entries(task.hyperparams ?? {}).map(([section, values]) => parameters(section, values)),
-      source(task),
-      artifacts(task.execution?.artifacts ?? []),
-    ].filter(Boolean));
+    this.#draw("details", this.details, shown, () =>
+      [
+        ...Object.entries(task.hyperparams ?? {}).map(([section, values]) => parameters(section, values)),
+        source(task),
+        artifacts(task.execution?.artifacts ?? []),
+      ].filter(Boolean),
+    );
   }
 }
 
@@ -201,7 +249,11 @@ function source({ script = {}, container = {} }) {
 
 function artifacts(found) {
   if (found.length === 0) return null;
-  const rows = found.map(({ key, uri, type, content_size: size }) => [key ?? "", artifactLink(key ?? "artifact", uri ?? ""), `${type ?? ""} ${size ? bytes(size) : ""}`]);
+  const rows = found.map(({ key, uri, type, content_size: size }) => [
+    key ?? "",
+    artifactLink(key ?? "artifact", uri ?? ""),
+    `${type ?? ""} ${size ? bytes(size) : ""}`,
+  ]);
   return card("Artifacts", table(rows));
 }
 
@@ -221,7 +273,17 @@ function card(title, content) {
 }
 
 function table(rows) {
-  return h("table", { class: "values" }, h("tbody", {}, ...rows.map(([name, ...cells]) => h("tr", {}, h("th", { scope: "row" }, name), ...cells.map((cell) => h("td", {}, cellContent(cell)))))));
+  return h(
+    "table",
+    { class: "values" },
+    h(
+      "tbody",
+      {},
+      ...rows.map(([name, ...cells]) =>
+        h("tr", {}, h("th", { scope: "row" }, name), ...cells.map((cell) => h("td", {}, cellContent(cell)))),
+      ),
+    ),
+  );
 }
 
 function cellContent(cell) {

@@ -28,8 +28,17 @@ export class Tasks {
     this.status = "";
     this.size = PAGE_SIZE;
     this.found = [];
-    this.filter = h("input", { type: "search", placeholder: "filter by name, project, queue or id", "aria-label": "Filter tasks", oninput: () => this.#show() });
-    this.chips = h("div", { class: "chips", role: "group", "aria-label": "Status" }, ...["", ...STATUSES].map((status) => this.#chip(status)));
+    this.filter = h("input", {
+      type: "search",
+      placeholder: "filter by name, project, queue or id",
+      "aria-label": "Filter tasks",
+      oninput: () => this.#show(),
+    });
+    this.chips = h(
+      "div",
+      { class: "chips", role: "group", "aria-label": "Status" },
+      ...["", ...STATUSES].map((status) => this.#chip(status)),
+    );
     this.rows = h("tbody");
     this.note = h("p", { class: "dim empty" }, "Reading …");
     this.more = h("button", { class: "quiet", hidden: true, onclick: () => this.#readMore() }, "show more");
@@ -66,7 +75,14 @@ export class Tasks {
     const shown = this.found.filter((task) => !wanted || searchText(task).includes(wanted));
     reconcile(this.rows, shown, (task) => task.id, createRow, updateRow);
     this.note.hidden = shown.length > 0;
-    setText(this.note, this.found.length ? "No task matches." : this.status ? `No ${statusWord(this.status)} task.` : "No task yet: create one with clearml-task, and it appears here.");
+    setText(
+      this.note,
+      this.found.length
+        ? "No task matches."
+        : this.status
+          ? `No ${statusWord(this.status)} task.`
+          : "No task yet: create one with clearml-task, and it appears here.",
+    );
     this.more.hidden = this.found.length < this.size;
   }
 
@@ -76,7 +92,11 @@ export class Tasks {
       for (const chip of this.chips.children) chip.setAttribute("aria-pressed", String(chip.dataset.status === status));
       this.refresh().catch(() => {}); // the page's own loop reports it
     };
-    return h("button", { class: "chip", "aria-pressed": String(status === ""), dataset: { status }, onclick: pressed }, status ? statusWord(status) : "all");
+    return h(
+      "button",
+      { class: "chip", "aria-pressed": String(status === ""), dataset: { status }, onclick: pressed },
+      status ? statusWord(status) : "all",
+    );
   }
 
   #readMore() {

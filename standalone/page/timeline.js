@@ -35,12 +35,19 @@ export function timeline(task) {
     bar.append(part);
     const swatch = h("i", { class: "swatch" });
     swatch.style.background = colour;
-    names.append(h("li", { class: "phase", dataset: { phase: name } }, swatch, h("span", {}, name), h("b", {}, duration(seconds))));
+    names.append(
+      h("li", { class: "phase", dataset: { phase: name } }, swatch, h("span", {}, name), h("b", {}, duration(seconds))),
+    );
   });
   return h(
     "section",
     { class: "card", id: "timeline" },
-    h("header", {}, h("h2", {}, "Start-up"), h("span", { class: "dim" }, `${duration(total)} to the end of the last phase`)),
+    h(
+      "header",
+      {},
+      h("h2", {}, "Start-up"),
+      h("span", { class: "dim" }, `${duration(total)} to the end of the last phase`),
+    ),
     bar,
     names,
   );

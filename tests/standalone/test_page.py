@@ -171,13 +171,24 @@ def test_abort_button_stops_a_queued_task(session: Session, open_page: Open) -> 
     assert support.task(session, task).status == "stopped"
 
 
+def test_enqueue_button_puts_a_task_into_the_chosen_queue(session: Session, open_page: Open) -> None:
+    queue = support.queue_id(session, "page-enqueue")
+    task = create(session, "to be enqueued")
+    page = open_page(f"#/task/{task}")
+    page.until_text(".actions", "Enqueue")
+    page.evaluate(f"document.querySelector('.actions select').value = '{queue}'")
+    page.evaluate("document.querySelector('.actions button').click()")
+    page.until_text(".title .status", "queued")
+    page.until_text("#queues", "to be enqueued")
+
+
 # The console
 
 
 def test_console_grows_while_lines_come_in(session: Session, open_page: Open) -> None:
     task = running(session, "talks")
     page = open_page(f"#/task/{task}")
-    page.until_text("#console", "Nothing was printed yet")
+    page.until_text("#console", "Nothing has been printed")
     start = now()
     send(session, [log_event(task, f"line {number}", start + number) for number in range(5)])
     page.until_text("#console", "line 4")
@@ -196,6 +207,18 @@ def test_line_that_comes_late_is_shown_once_and_in_its_place(session: Session, o
     send(session, [log_event(task, text, start + at) for at, text in ((250, "two"), (750, "five"))])
     page.until_text("#console", "5 lines")
     assert shown_lines(page) == ["one", "two", "three", "four", "five"]
+
+
+def test_selected_text_stays_selected_while_lines_come_in(session: Session, open_page: Open) -> None:
+    task = running(session, "is being copied")
+    start = now()
+    send(session, [log_event(task, f"line {number}", start + number) for number in range(5)])
+    page = open_page(f"#/task/{task}")
+    page.until_text("#console", "5 lines")
+    page.evaluate("getSelection().selectAllChildren(document.querySelectorAll('.console .line')[2])")
+    send(session, [log_event(task, "line 5", start + 5)])
+    page.until_text("#console", "6 lines")
+    assert page.evaluate("getSelection().toString()") == "line 2"
 
 
 def test_hundred_thousand_lines_cost_a_screenful_of_elements_and_follow_the_tail(
