@@ -1,13 +1,17 @@
-// Scalars as charts: one per metric, one series per variant. Machine use is grouped by unit instead: percent with
-// percent, GB with GB. Titles and legends are ours, so uPlot never sees a name that came from a task.
+// Scalars as charts: one per metric, one series per variant. Machine use is grouped by what is measured. Titles and
+// legends are ours, so uPlot never sees a name that came from a task.
 
 import { h, reconcile, setText } from "./dom.js";
 import { clock, number } from "./format.js";
 
 const COLOURS = 8; // --series-0 … --series-7 in page.css
 const HEIGHT = 190; // pixels
+const PERCENT = "use, %";
 
-/** @typedef {{title: string, byTime: boolean, percent?: boolean, series: {name: string, x: number[], y: number[]}[]}} Chart */
+/**
+ * @typedef {{title: string, byTime: boolean, percent?: boolean,
+ *            series: {name: string, x: number[], y: number[]}[]}} Chart
+ */
 
 /** Charts of an answer of events.scalar_metrics_iter_histogram, the machine's metrics left out. */
 export function scalarCharts(histogram) {
@@ -17,14 +21,15 @@ export function scalarCharts(histogram) {
     .map((metric) => ({ title: metric, byTime: false, series: seriesOf(histogram[metric]) }));
 }
 
-/** Charts of machine use (x in seconds since the epoch): one per metric and unit. */
+/** Charts of machine use (x in seconds since the epoch): one per metric and quantity. */
 export function machineCharts(histogram) {
   const charts = new Map();
   for (const metric of Object.keys(histogram).filter(isMachine).sort()) {
     const place = metric.split(":").at(-1);
     for (const one of seriesOf(histogram[metric])) {
-      const title = `${place} · ${unit(one.name)}`;
-      if (!charts.has(title)) charts.set(title, { title, byTime: true, percent: unit(one.name) === "%", series: [] });
+      const title = `${place} · ${quantity(one.name)}`;
+      if (!charts.has(title))
+        charts.set(title, { title, byTime: true, percent: quantity(one.name) === PERCENT, series: [] });
       charts.get(title).series.push({ ...one, x: one.x.map((milliseconds) => milliseconds / 1000) });
     }
   }
@@ -42,13 +47,14 @@ function seriesOf(variants) {
     .map((name) => ({ name, x: variants[name].x ?? [], y: variants[name].y ?? [] }));
 }
 
-function unit(name) {
-  if (/temperature/.test(name)) return "°C";
-  if (/power/.test(name)) return "W";
-  if (/_(mbs|mbps)$/.test(name)) return "MB/s";
-  if (/_gb$/.test(name)) return "GB";
-  if (/_mb$/.test(name)) return "MB";
-  return /usage|utilization|percent/.test(name) ? "%" : "value";
+/** What a machine metric measures, in which unit: alike go into one chart, so that no scale flattens another. */
+function quantity(name) {
+  if (/temperature/.test(name)) return "temperature, °C";
+  if (/power/.test(name)) return "power, W";
+  if (/^network/.test(name)) return "network, MB/s";
+  if (/^io_|_mbs$/.test(name)) return "disk, MB/s";
+  if (/_gb$/.test(name)) return /^disk/.test(name) ? "disk, GB" : "memory, GB";
+  return /usage|utilization|percent/.test(name) ? PERCENT : "other";
 }
 
 /** A grid of charts that is kept up to date. */

@@ -295,32 +295,37 @@ def test_scalars_are_drawn_one_chart_per_metric_and_one_series_per_variant(sessi
     assert page.evaluate("document.querySelector('#machine').hidden")
 
 
-def test_machine_use_has_a_section_of_its_own_grouped_by_unit(session: Session, open_page: Open) -> None:
+def test_machine_use_has_a_section_of_its_own_grouped_by_quantity(session: Session, open_page: Open) -> None:
     task = running(session, "uses the machine")
     names = [(":monitor:machine", "cpu_usage"), (":monitor:machine", "memory_used_gb")]
     names += [(":monitor:machine", "memory_free_gb"), (":monitor:gpu", "gpu_0_utilization")]
+    names += [(":monitor:machine", "disk_free_gb")]
     send(session, [scalar(task, metric, name, i, 40 + i) for metric, name in names for i in range(5)])
     page = open_page(f"#/task/{task}")
-    page.until("document.querySelectorAll('#machine canvas').length === 3")
+    page.until("document.querySelectorAll('#machine canvas').length === 4")
     assert legends(page, "#machine") == {
-        "gpu · %": ["gpu_0_utilization"],
-        "machine · %": ["cpu_usage"],
-        "machine · GB": ["memory_free_gb", "memory_used_gb"],
+        "gpu · use, %": ["gpu_0_utilization"],
+        "machine · disk, GB": ["disk_free_gb"],
+        "machine · memory, GB": ["memory_free_gb", "memory_used_gb"],
+        "machine · use, %": ["cpu_usage"],
     }
     assert page.evaluate("document.querySelector('#scalars').hidden")
 
 
 def test_start_up_phases_are_a_bar_with_seconds(session: Session, open_page: Open) -> None:
     task = create(session, "starts up")
-    phases = {"queued": 1.5, "claim": 0.05, "repository": 0.1, "environment": 0.35}
+    phases = {"queued": 1.5, "claim": 0.05, "repository": 0.1, "environment": 0.5, "first line": 0.05}
     item = {"section": "properties", "name": "podstrap_timeline", "value": json.dumps(phases)}
     session.call("tasks.edit_hyper_params", {"task": task, "hyperparams": [item]})
     page = open_page(f"#/task/{task}")
     page.until_text("#timeline", "claim")
-    for tag, wanted in (("span", list(phases)), ("b", ["1.5 s", "50 ms", "100 ms", "350 ms"])):
+    for tag, wanted in (("span", list(phases)), ("b", ["1.5 s", "50 ms", "100 ms", "500 ms", "50 ms"])):
         assert page.evaluate(f"[...document.querySelectorAll('.phase {tag}')].map(one => one.innerText)") == wanted
+    assert "2.1 s to the first line" in page.text("#timeline"), "what ran side by side counts once"
     widths = page.evaluate("[...document.querySelectorAll('.part')].map(part => part.clientWidth)")
-    assert widths[0] == max(widths) and 3.5 < widths[0] / widths[3] < 5
+    assert len(widths) == 4 and 2.8 < widths[0] / widths[2] < 3.2
+    lanes = page.evaluate("[...document.querySelectorAll('.part')[2].children].map(lane => lane.clientWidth)")
+    assert 4.5 < lanes[1] / lanes[0] < 5.5
 
 
 def legends(page: Page, section: str) -> dict[str, list[str]]:
