@@ -466,6 +466,18 @@ def test_hidden_page_asks_nothing(open_page: Open) -> None:
     page.until(f"asked > {before}")
 
 
+def test_server_that_does_not_answer_is_said_and_found_again(open_page: Open) -> None:
+    script = """
+        let down = false;
+        const ask = fetch;
+        window.fetch = (...all) => (down ? Promise.reject(new TypeError('Failed to fetch')) : ask(...all));"""
+    page = open_page(script=script)
+    page.evaluate("down = true")
+    page.until_text("#health", "the server does not answer")
+    page.evaluate("down = false")
+    page.until_text("#health", "live")
+
+
 def get(server: support.Server, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
     request = urllib.request.Request(server.environ["CLEARML_API_HOST"] + path, headers=headers)
     try:
