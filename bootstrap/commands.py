@@ -76,7 +76,7 @@ class Programs:
         words = [os.fspath(word) for word in argv]
         process = self._start(words, cwd, environ, stdin, errors_apart)
         timed_out = threading.Event()
-        timer = threading.Timer(seconds, lambda: (timed_out.set(), _kill_group(process))) if seconds else None
+        timer = threading.Timer(seconds, _expire, (process, timed_out)) if seconds else None
         if timer:
             timer.daemon = True
             timer.start()
@@ -99,6 +99,11 @@ class Programs:
         if code not in allowed:
             raise CommandFailed(words, code, output)
         return Finished(code, output)
+
+    def pids(self) -> frozenset[int]:
+        """What runs now: whoever reaps orphans must leave these to us."""
+        with self._lock:
+            return frozenset(process.pid for process in self._running)
 
     def stop(self) -> None:
         """Kill what runs; from now on `run` raises Cancelled."""
@@ -166,6 +171,11 @@ def _feed(process: subprocess.Popen[bytes], stdin: bytes) -> None:
     with contextlib.suppress(BrokenPipeError, OSError):
         process.stdin.write(stdin)
         process.stdin.close()
+
+
+def _expire(process: subprocess.Popen[bytes], timed_out: threading.Event) -> None:
+    timed_out.set()
+    _kill_group(process)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,160 @@
+"""From the task's pipes to the spool and to the pod's own output, in whole lines.
+
+A chunk of output is cut after its last newline; the rest waits for more. Each complete line loses everything before
+its last carriage return (a progress bar's earlier states); a bar that has not ended its line shows its latest state
+every few seconds. Secrets are masked once lines are whole. NULs and bytes that are no UTF-8 are replaced, so that
+the server stores them. A line longer than a megabyte is cut into pieces of a megabyte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from bootstrap.masking import Masker
+from bootstrap.spool import Spool
+
+OUT, ERR, PODSTRAP = 0, 1, 2
+LONGEST_LINE = 1 << 20
+PROGRESS_SECONDS = 5.0
+_PREFIX = b"podstrap: "
+_BEFORE_RETURN = re.compile(rb"[^\n]*\r(?!\n)")
+
+
+class Console:
+    """Where every line of the run goes. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        masker: Masker,
+        *,
+        echo: int = 1,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`echo` is the file descriptor of the pod's own output (kubectl logs); -1: none."""
+        self._spool = spool
+        self._masker = masker
+        self._echo = echo
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last_errors: deque[bytes] = deque(maxlen=4)
+        self.on_first_output: Callable[[float], None] | None = None
+        """Called once with the time (seconds since the epoch) of the task's first output."""
+
+    def tell(self, line: str) -> None:
+        """One line of podstrap's own story (more when the text has newlines)."""
+        lines = line.encode("utf-8", "replace").replace(b"\x00", b"").splitlines() or [b""]
+        self._put(PODSTRAP, b"".join(_PREFIX + one + b"\n" for one in lines))
+
+    def stream(self, which: int) -> StreamLines:
+        """A feed for one of the task's pipes."""
+        return StreamLines(self, which)
+
+    def put_lines(self, which: int, data: bytes) -> None:
+        """Whole lines of the task, as they came."""
+        if self.on_first_output is not None:
+            first, self.on_first_output = self.on_first_output, None
+            first(self._clock())
+        if which == ERR:
+            self._last_errors.append(data[-4096:])
+        self._put(which, data)
+
+    def last_errors(self, lines: int = 15) -> list[str]:
+        """The end of the task's standard error: for the reason of a failure."""
+        kept = self._masker.data(b"".join(self._last_errors)).decode("utf-8", "replace")
+        return [line for line in kept.splitlines() if line.strip()][-lines:]
+
+    def _put(self, which: int, data: bytes) -> None:
+        data = self._masker.data(data)
+        with self._lock:  # echo and spool in the same order
+            millis = int(self._clock() * 1000)
+            if self._echo >= 0:
+                self._write_echo(data)
+            self._spool.append(millis, which, data)
+
+    def _write_echo(self, data: bytes) -> None:
+        view = memoryview(data)
+        with contextlib.suppress(OSError):
+            while view:
+                view = view[os.write(self._echo, view) :]
+
+
+class StreamLines:
+    """Puts one pipe's chunks together to whole lines."""
+
+    def __init__(self, console: Console, which: int) -> None:
+        self._console = console
+        self._which = which
+        self._rest = bytearray()
+        self._shown_at = 0.0
+
+    def feed(self, chunk: bytes) -> None:
+        """Output as it was read from the pipe."""
+        cut = chunk.rfind(b"\n") + 1
+        if cut:
+            self._emit(bytes(self._rest) + chunk[:cut])
+            self._rest[:] = chunk[cut:]
+        else:
+            self._rest += chunk
+        if self._rest:
+            self._trim()
+
+    def close(self) -> None:
+        """The pipe ended: what is left is a line without newline."""
+        if self._rest:
+            self._emit(bytes(self._rest) + b"\n")
+            self._rest.clear()
+
+    def _trim(self) -> None:
+        """Bound what waits for a newline: old progress states go, an endless line is cut."""
+        last = self._rest.rfind(b"\r", 0, len(self._rest) - 1)
+        if last >= 0:
+            now = time.monotonic()
+            if now - self._shown_at >= PROGRESS_SECONDS:
+                self._shown_at = now
+                self._emit(_last_state(bytes(self._rest[: last + 1])) + b"\n")
+            del self._rest[: last + 1]
+        while len(self._rest) >= LONGEST_LINE:
+            piece = bytes(self._rest[:LONGEST_LINE])
+            del self._rest[:LONGEST_LINE]
+            self._emit(piece + b"\n")
+
+    def _emit(self, lines: bytes) -> None:
+        if b"\r" in lines:
+            lines = _BEFORE_RETURN.sub(b"", lines.replace(b"\r\n", b"\n"))
+        if b"\x00" in lines:
+            lines = lines.replace(b"\x00", b"\xef\xbf\xbd")
+        if len(lines) > LONGEST_LINE:
+            for piece in _pieces(lines):
+                self._console.put_lines(self._which, piece)
+        else:
+            self._console.put_lines(self._which, lines)
+
+
+def _last_state(text: bytes) -> bytes:
+    """A progress bar's newest state that is not empty."""
+    states = [state for state in text.split(b"\r") if state.strip()]
+    return states[-1] if states else b""
+
+
+def _pieces(lines: bytes) -> list[bytes]:
+    """Chunks of at most about a megabyte, cut at line ends where there are any."""
+    pieces, at = [], 0
+    while at < len(lines):
+        if len(lines) - at <= LONGEST_LINE:
+            pieces.append(lines[at:])
+            break
+        cut = lines.rfind(b"\n", at, at + LONGEST_LINE) + 1
+        if cut > at:
+            pieces.append(lines[at:cut])
+            at = cut
+        else:
+            pieces.append(lines[at : at + LONGEST_LINE] + b"\n")
+            at += LONGEST_LINE
+    return pieces

@@ -1,0 +1,310 @@
+"""One run of one task, from claim to last word. Reads like its table of contents: see `Run.whole`.
+
+The main thread decides; threads of their own prepare, read pipes, send, sample and watch. Whatever may change the
+course (SIGTERM, a verdict of the server, a dead thread, the end of the process) sets one event, and the main thread
+looks at what is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bootstrap import abort, outcome
+from bootstrap.abort import Verdict
+from bootstrap.claim import Claimed
+from bootstrap.commands import Programs
+from bootstrap.console import Console
+from bootstrap.errors import SetupError
+from bootstrap.last_words import LastWords
+from bootstrap.outcome import Ending
+from bootstrap.preparation import Preparation
+from bootstrap.prepared import Checkout, TaskEnvironment
+from bootstrap.process import TaskProcess
+from bootstrap.reporter import Reporter
+from bootstrap.settings import PodSettings
+from bootstrap.timeline import FIRST_LINE, TIMELINE, Timeline
+from bootstrap.watch import Watch
+from clearml_api import tasks, workers
+from clearml_api.configuration import Configuration
+from clearml_api.session import ONCE, Bounds, Session
+from protocol.errors import PodstrapError
+from protocol.termination import Outcome
+
+if TYPE_CHECKING:
+    from bootstrap.monitor.sampler import Sampler
+
+_ASK_BEFORE_GOING = Bounds(connect_seconds=2, read_seconds=3, total_seconds=2)
+_RESERVE = 0.25
+"""The part of the grace time that is kept for flushing the console and the last word."""
+
+
+@dataclass(frozen=True)
+class Pod:
+    """What one run is made of."""
+
+    settings: PodSettings
+    configuration: Configuration
+    environ: Mapping[str, str]
+    session: Session
+    console: Console
+    reporter: Reporter
+    programs: Programs
+    words: LastWords
+    timeline: Timeline
+    terminated: threading.Event
+    """SIGTERM came: the infrastructure takes the pod."""
+    wake: threading.Event
+
+
+class Run:
+    """The run of a task that is ours."""
+
+    def __init__(self, pod: Pod, claimed: Claimed) -> None:
+        self._pod = pod
+        self._task = claimed.task
+        self._claim = claimed.claim
+        self._process: TaskProcess | None = None
+        self._sampler: Sampler | None = None
+        self._deadline: float | None = None
+        """When SIGKILL comes, once SIGTERM came (monotonic)."""
+        self._watch = Watch(
+            pod.session,
+            self._task.id,
+            self._claim,
+            seconds=pod.settings.poll_seconds,
+            children=self._children,
+            wake=pod.wake.set,
+        )
+
+    def whole(self) -> int:
+        """Prepare, run, end, report; the pod's exit code."""
+        self._watch.start()
+        began = time.monotonic()
+        ending = self._interruption()
+        if ending is None:
+            try:
+                ending = self._prepare_and_run()
+            except PodstrapError as error:
+                ending = self._interruption() or self._setup_failed(error)
+        self._watch.stop()
+        return self._report(ending, time.monotonic() - began)
+
+    def forward(self, number: int) -> None:
+        """Pass a signal on to the task's process group."""
+        if self._process is not None:
+            self._process.signal(number)
+
+    # -- the happy path
+
+    def _prepare_and_run(self) -> Ending:
+        pod = self._pod
+        pod.words.phase("environment", self._claim.attempt)
+        preparation = Preparation(
+            self._task, pod.settings, pod.configuration, pod.environ, pod.programs, pod.console.tell, pod.wake.set
+        )
+        preparation.start()
+        while not preparation.done():
+            self._sleep()
+            if interruption := self._interruption():
+                pod.programs.stop()
+                return interruption
+        checkout, environment = preparation.results(pod.timeline)
+        self._start(checkout, environment)
+        return self._until_the_end()
+
+    def _start(self, checkout: Checkout, environment: TaskEnvironment) -> None:
+        from bootstrap import entry_point, task_environ
+
+        pod = self._pod
+        launch = entry_point.resolve(self._task.script, checkout, environment, environ=pod.environ)
+        environ = task_environ.build(pod.environ, self._task, pod.configuration, environment, launch)
+        pod.timeline.lap("prepare")
+        pod.words.phase("run", self._claim.attempt)
+        pod.console.on_first_output = self._first_output
+        self._process = TaskProcess(launch, environ, pod.console)
+        threading.Thread(target=self._announce_end, args=(self._process,), name="wait", daemon=True).start()
+        self._report_what_was_resolved(checkout, environment)
+        self._start_sampling()
+
+    def _until_the_end(self) -> Ending:
+        process = self._process
+        if process is None:
+            raise AssertionError("the process was started above")
+        while (code := process.poll()) is None:
+            self._sleep()
+            if interruption := self._interruption():
+                return interruption
+        process.finish_output()
+        return outcome.of_return_code(code, self._pod.console.last_errors())
+
+    # -- interruptions
+
+    def _interruption(self) -> Ending | None:
+        """What ends the run from outside, acted on; None while nothing does."""
+        pod = self._pod
+        answer = self._watch.answer
+        if answer is None and pod.terminated.is_set():
+            self._deadline = self._deadline or time.monotonic() + pod.settings.grace_seconds
+            answer = self._watch.now(_ASK_BEFORE_GOING)
+            if answer is None or answer.verdict is Verdict.GO_ON:
+                return self._disrupted()
+        if answer is not None and answer.verdict is Verdict.LEAVE:
+            return self._leave(answer.why)
+        if answer is not None and answer.verdict is Verdict.ABORT:
+            return self._abort(answer)
+        if pod.reporter.error is not None:
+            self._end_process(5.0)
+            return Ending(Outcome.FAILED, "podstrap failed", f"the console's sender died: {pod.reporter.error!r}", 1)
+        return None
+
+    def _disrupted(self) -> Ending:
+        pod = self._pod
+        where = f" on node {pod.settings.node}" if pod.settings.node else ""
+        pod.console.tell(f"the pod is being taken away{where} (SIGTERM): the task has {self._task_grace():.0f} s")
+        self._end_process(self._task_grace())
+        if pod.settings.on_disruption == "fail":
+            text = (
+                f"the pod was taken away{where} in attempt {self._claim.attempt}; the queue's policy is not to restart"
+            )
+            return Ending(Outcome.FAILED, "disrupted", text, 1)
+        pod.console.tell(f"attempt {self._claim.attempt} ends here; another pod goes on")
+        return Ending(Outcome.DISRUPTED, "disrupted", f"attempt {self._claim.attempt} was taken away{where}")
+
+    def _leave(self, why: str) -> Ending:
+        self._pod.reporter.task_gone()
+        self._end_process(0.0)
+        return Ending(Outcome.CLAIM_LOST, "claim lost", why)
+
+    def _abort(self, answer: abort.Answer) -> Ending:
+        self._pod.console.tell(f"aborted: {answer.why}")
+        self._wait_for_callback(answer)
+        self._end_process(self._task_grace())
+        return Ending(Outcome.STOPPED, answer.why, f"aborted: {answer.why}")
+
+    def _wait_for_callback(self, answer: abort.Answer) -> None:
+        """The SDK's abort callback runs inside the task's process: give it the time that it asked for."""
+        if answer.task is None or self._process is None:
+            return
+        end = time.monotonic() + abort.callback_seconds(answer.task)
+        while time.monotonic() < end and self._process.wait(1.0) is None:
+            latest = self._watch.now(ONCE)
+            if latest and (latest.task is None or abort.callback_completed(latest.task)):
+                return
+
+    def _end_process(self, grace_seconds: float) -> None:
+        self._pod.programs.stop()
+        if self._process is not None:
+            self._process.terminate(grace_seconds)
+            self._process.finish_output()
+
+    def _task_grace(self) -> float:
+        """Seconds that the task gets between SIGTERM and SIGKILL: the pod's grace less what reporting needs."""
+        whole = self._pod.settings.grace_seconds
+        left = whole if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        return max(0.0, left - max(1.0, whole * _RESERVE))
+
+    # -- telling
+
+    def _setup_failed(self, error: PodstrapError) -> Ending:
+        pod = self._pod
+        ending = outcome.of_error(error)
+        pod.console.tell(f"{ending.phase} failed: {error}")
+        if isinstance(error, SetupError):
+            for line in error.last_lines:
+                pod.console.tell(f"  {line}")
+        return ending
+
+    def _first_output(self, at: float) -> None:
+        pod = self._pod
+        seconds = pod.timeline.first_line(at)
+        pod.console.tell(f"first line after {seconds:.2f} s ({pod.timeline.sentence()})")
+        facts = {FIRST_LINE: f"{seconds:.3f}", TIMELINE: pod.timeline.as_json()}
+        pod.reporter.soon("the timeline", lambda: tasks.set_properties(pod.session, self._task.id, facts))
+
+    def _report_what_was_resolved(self, checkout: Checkout, environment: TaskEnvironment) -> None:
+        pod, script = self._pod, self._task.script
+        if checkout.commit and checkout.commit != script.commit:
+            pod.reporter.soon("the commit", lambda: tasks.set_commit(pod.session, self._task.id, checkout.commit))
+        if environment.installed:
+            original = script.requirements.get("org_pip") or script.requirements.get("pip") or ""
+            if environment.installed.strip() != str(script.requirements.get("pip") or "").strip():
+                pod.reporter.soon(
+                    "the installed packages",
+                    lambda: tasks.set_requirements(pod.session, self._task.id, environment.installed, original),
+                )
+
+    def _start_sampling(self) -> None:
+        from bootstrap.monitor.sampler import Sampler
+
+        pod = self._pod
+        self._sampler = Sampler(
+            pod.session,
+            task=self._task.id,
+            queue=pod.settings.queue,
+            worker=pod.settings.worker,
+            seconds=pod.settings.sample_seconds,
+            work=pod.settings.work,
+            tell=pod.console.tell,
+        )
+        self._sampler.on_peak = pod.words.peak
+        self._sampler.start()
+
+    def _report(self, ending: Ending, seconds: float) -> int:
+        """Flush the console, set the status, leave the last word; the pod's exit code."""
+        pod = self._pod
+        sampler = self._sampler
+        if sampler:
+            sampler.stop()
+        if ending.outcome is Outcome.CLAIM_LOST:
+            pod.words.end(ending, reported=True)
+            return ending.pod_exit_code
+        peak = f", peak memory {sampler.peak_memory_bytes / 2**20:.0f} MiB" if sampler else ""
+        pod.console.tell(f"{ending.outcome.value} after {seconds:.1f} s: {ending.reason}{peak}")
+        pod.words.end(ending, reported=False)
+        flushed = pod.reporter.finish(self._seconds_to_report())
+        reported = ending.outcome is Outcome.DISRUPTED or self._set_status(ending)
+        pod.words.end(ending, reported=reported and flushed)
+        self._say_goodbye()
+        return ending.pod_exit_code
+
+    def _set_status(self, ending: Ending) -> bool:
+        pod = self._pod
+        bounds = Bounds(total_seconds=self._seconds_to_report())
+        try:
+            outcome.report(pod.session, self._task.id, self._claim, ending, bounds=bounds)
+            return True
+        except PodstrapError as error:
+            pod.console.tell(f"the final status could not be reported, the controller will: {error}")
+            return False
+
+    def _say_goodbye(self) -> None:
+        pod = self._pod
+        try:
+            workers.unregister(pod.session, pod.settings.worker, bounds=ONCE)
+        except PodstrapError:
+            return  # never registered, or nobody there: the worker's entry runs out by itself
+
+    def _seconds_to_report(self) -> float:
+        if self._deadline is None and not self._pod.terminated.is_set():
+            return self._pod.settings.final_seconds
+        self._deadline = self._deadline or time.monotonic() + self._pod.settings.grace_seconds
+        return max(1.0, self._deadline - time.monotonic() - 1.0)
+
+    # -- small things
+
+    def _sleep(self) -> None:
+        self._pod.wake.wait(0.5)
+        self._pod.wake.clear()
+
+    def _announce_end(self, process: TaskProcess) -> None:
+        while process.wait(3600) is None:
+            continue
+        self._pod.wake.set()
+
+    def _children(self) -> frozenset[int]:
+        mine = {self._process.pid} if self._process else set()
+        return self._pod.programs.pids() | frozenset(mine)

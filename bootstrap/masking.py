@@ -1,0 +1,43 @@
+"""Known secret values never leave the pod: one regular expression over whole lines, in bytes.
+
+The console is masked line by line after its pieces were put together, so a secret split over two writes is found.
+A secret of several lines (a key file) is masked by each of its longer lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+MASK = b"********"
+_SHORTEST = 4
+"""Shorter values would mask ordinary text."""
+
+
+class Masker:
+    """Replaces secrets. New ones may be added while it is in use."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._known: set[bytes] = set()
+        self._pattern: re.Pattern[bytes] | None = None
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Mask these too, from now on."""
+        for secret in secrets:
+            for line in secret.splitlines():
+                if len(line.strip()) >= _SHORTEST:
+                    self._known.add(line.strip().encode())
+        if self._known:
+            longest_first = sorted(self._known, key=len, reverse=True)
+            self._pattern = re.compile(b"|".join(re.escape(value) for value in longest_first))
+
+    def data(self, data: bytes) -> bytes:
+        """The bytes without secrets."""
+        return self._pattern.sub(MASK, data) if self._pattern else data
+
+    def text(self, text: str) -> str:
+        """The text without secrets."""
+        if not self._pattern:
+            return text
+        return self.data(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")

@@ -1,0 +1,87 @@
+"""The pod's own use and limits from its control group, version 2 or 1 (kernel: Documentation/admin-guide/cgroup-v2.rst
+and cgroup-v1/memory.rst). A file that is not there is a figure that is not told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_UNLIMITED = 1 << 60
+"""cgroup v1 writes "no limit" as a number near 2**63."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Bytes and CPU seconds of the whole pod's container; None where the kernel does not tell."""
+
+    memory_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+    cpu_seconds: float | None = None
+    cpu_limit: float | None = None
+    """Cores."""
+    oom_kills: int | None = None
+
+
+def read(root: Path = Path("/sys/fs/cgroup")) -> Usage:
+    """What this container's control group says."""
+    if (root / "cgroup.controllers").exists():
+        return _version_2(root)
+    if (root / "memory").is_dir():
+        return _version_1(root)
+    return Usage()
+
+
+def _version_2(root: Path) -> Usage:
+    quota = _words(root / "cpu.max")
+    limit = None
+    if len(quota) == 2 and quota[0] != "max":
+        limit = int(quota[0]) / int(quota[1])
+    microseconds = _keyed(root / "cpu.stat").get("usage_usec")
+    return Usage(
+        memory_bytes=_number(root / "memory.current"),
+        memory_limit_bytes=_number(root / "memory.max"),
+        memory_peak_bytes=_number(root / "memory.peak"),
+        cpu_seconds=None if microseconds is None else microseconds / 1e6,
+        cpu_limit=limit,
+        oom_kills=_keyed(root / "memory.events").get("oom_kill"),
+    )
+
+
+def _version_1(root: Path) -> Usage:
+    cpu = next((root / name for name in ("cpu,cpuacct", "cpuacct", "cpu") if (root / name).is_dir()), root / "cpu")
+    quota, period = _number(cpu / "cpu.cfs_quota_us"), _number(cpu / "cpu.cfs_period_us")
+    nanoseconds = _number(cpu / "cpuacct.usage")
+    return Usage(
+        memory_bytes=_number(root / "memory" / "memory.usage_in_bytes"),
+        memory_limit_bytes=_number(root / "memory" / "memory.limit_in_bytes"),
+        memory_peak_bytes=_number(root / "memory" / "memory.max_usage_in_bytes"),
+        cpu_seconds=None if nanoseconds is None else nanoseconds / 1e9,
+        cpu_limit=quota / period if quota and quota > 0 and period else None,
+        oom_kills=_keyed(root / "memory" / "memory.oom_control").get("oom_kill"),
+    )
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text().split()
+    except OSError:
+        return []
+
+
+def _number(file: Path) -> int | None:
+    words = _words(file)
+    try:
+        value = int(words[0]) if words else None
+    except ValueError:
+        return None  # "max"
+    return None if value is not None and value >= _UNLIMITED else value
+
+
+def _keyed(file: Path) -> dict[str, int]:
+    words = _words(file)
+    found = {}
+    for key, value in zip(words[::2], words[1::2], strict=False):
+        if value.lstrip("-").isdigit():
+            found[key] = int(value)
+    return found

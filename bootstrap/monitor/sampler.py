@@ -1,0 +1,203 @@
+"""Machine use at an interval: scalars on the task's page, a status report on ClearML's Workers page.
+
+The names are those that the SDK's own resource monitor gives (`:monitor:machine`, `:monitor:gpu`), so that the web
+page shows them where its users look. The iteration axis is seconds since the start. Figures are the pod's where its
+control group tells them, the machine's otherwise. psutil is imported here, on this thread, never before the task
+has started.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bootstrap.monitor import cgroup
+from bootstrap.monitor.gpu import Gpus
+from clearml_api import events, workers
+from clearml_api.session import ONCE, Session
+from protocol.errors import PodstrapError
+
+_MIB = 2.0**20
+_GIB = 2.0**30
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One reading: scalar series by plot, and the worker's machine statistics."""
+
+    machine: Mapping[str, float]
+    gpu: Mapping[str, float]
+    stats: Mapping[str, Any]
+
+
+class Sampler:
+    """Samples until stopped, on a thread of its own."""
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        task: str,
+        queue: str,
+        worker: str,
+        seconds: float,
+        work: Path,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._session = session
+        self._task, self._queue, self._worker = task, queue, worker
+        self._seconds = seconds
+        self._work = work
+        self._tell = tell
+        self._stop = threading.Event()
+        self._failed = False
+        self._gpus: Gpus | None = None
+        self.peak_memory_bytes = 0
+        self.on_peak: Callable[[int], None] | None = None
+        self._thread = threading.Thread(target=self._main, name="monitor", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the first sample comes at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; takes no longer than a request under way."""
+        self._stop.set()
+        self._thread.join(2)
+
+    @property
+    def peak_gpu_memory_mb(self) -> float:
+        """The most that any one GPU held; 0 without a GPU."""
+        return self._gpus.peak_memory_mb if self._gpus else 0.0
+
+    def _main(self) -> None:
+        try:
+            self._gpus = Gpus.open()
+            reader = _Reader(self._work)
+            began = time.monotonic()
+            while True:
+                sample = reader.sample(self._gpus)
+                self._note_peak(sample)
+                self._send(sample, int(time.monotonic() - began))
+                if self._stop.wait(self._seconds):
+                    return
+        except (OSError, ValueError, ImportError, RuntimeError) as error:
+            self._tell(f"machine use is not sampled any more: {error}")
+
+    def _note_peak(self, sample: Sample) -> None:
+        used = int(sample.machine.get("memory_used_gb", 0) * _GIB)
+        if used > self.peak_memory_bytes:
+            self.peak_memory_bytes = used
+            if self.on_peak:
+                self.on_peak(used)
+
+    def _send(self, sample: Sample, second: int) -> None:
+        millis = int(time.time() * 1000)
+        batch = [
+            events.scalar_event(self._task, self._worker, millis, plot, name, value, second)
+            for plot, series in ((":monitor:machine", sample.machine), (":monitor:gpu", sample.gpu))
+            for name, value in series.items()
+        ]
+        try:
+            events.add_batch(self._session, batch, bounds=ONCE)
+            workers.status_report(
+                self._session,
+                self._worker,
+                task=self._task,
+                queue=self._queue,
+                millis=millis,
+                machine_stats=sample.stats,
+                bounds=ONCE,
+            )
+            self._failed = False
+        except PodstrapError as error:
+            if not self._failed:  # one line an outage
+                self._failed = True
+                self._tell(f"a sample of machine use was not taken by the server: {str(error).splitlines()[0]}")
+
+
+class _Reader:
+    """Reads counters and turns them into rates since the last reading."""
+
+    def __init__(self, work: Path) -> None:
+        import psutil
+
+        self._psutil = psutil
+        self._work = str(work)
+        self._at = time.monotonic()
+        self._cpu = cgroup.read().cpu_seconds
+        self._disk = psutil.disk_io_counters()
+        self._network = psutil.net_io_counters()
+        psutil.cpu_percent()
+
+    def sample(self, gpus: Gpus | None) -> Sample:
+        psutil = self._psutil
+        now = time.monotonic()
+        passed = max(now - self._at, 0.001)
+        pod = cgroup.read()
+        memory = psutil.virtual_memory()
+        limit = min(pod.memory_limit_bytes or memory.total, memory.total)
+        used = pod.memory_bytes if pod.memory_bytes is not None else memory.total - memory.available
+        cores = pod.cpu_limit or psutil.cpu_count() or 1
+        if pod.cpu_seconds is not None and self._cpu is not None and passed > 0.5:
+            cpu = min(100.0, max(0.0, (pod.cpu_seconds - self._cpu) / passed / cores * 100))
+        else:
+            cpu = psutil.cpu_percent()
+        disk, network = psutil.disk_io_counters(), psutil.net_io_counters()
+        free = psutil.disk_usage(self._work).free
+        rates = {
+            "io_read_mbs": _rate(self._disk, disk, "read_bytes", passed),
+            "io_write_mbs": _rate(self._disk, disk, "write_bytes", passed),
+            "network_rx_mbs": _rate(self._network, network, "bytes_recv", passed),
+            "network_tx_mbs": _rate(self._network, network, "bytes_sent", passed),
+        }
+        self._at, self._cpu, self._disk, self._network = now, pod.cpu_seconds, disk, network
+        machine = {
+            "cpu_usage": cpu,
+            "memory_used_gb": used / _GIB,
+            "memory_free_gb": max(0, limit - used) / _GIB,
+            "disk_free_gb": free / _GIB,
+            **rates,
+        }
+        stats: dict[str, Any] = {
+            "cpu_usage": [cpu],
+            "memory_used": used / _MIB,
+            "memory_free": max(0, limit - used) / _MIB,
+            "disk_free_home": free / _MIB,
+            "disk_read": rates["io_read_mbs"],
+            "disk_write": rates["io_write_mbs"],
+            "network_rx": rates["network_rx_mbs"],
+            "network_tx": rates["network_tx_mbs"],
+        }
+        return Sample(machine, *_gpu_figures(gpus, stats))
+
+
+def _gpu_figures(gpus: Gpus | None, stats: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
+    series: dict[str, float] = {}
+    rows = gpus.sample() if gpus else []
+    for row in rows:
+        figures = {
+            "utilization": row.utilization,
+            "mem_used_gb": None if row.memory_used_mb is None else row.memory_used_mb / 1024,
+            "mem_free_gb": None if row.memory_free_mb is None else row.memory_free_mb / 1024,
+            "temperature": row.temperature,
+            "power_watts": row.power_watts,
+        }
+        series.update({f"gpu_{row.index}_{name}": value for name, value in figures.items() if value is not None})
+    if rows:
+        stats["gpu_usage"] = [row.utilization or 0.0 for row in rows]
+        stats["gpu_temperature"] = [row.temperature or 0.0 for row in rows]
+        stats["gpu_memory_used"] = [row.memory_used_mb or 0.0 for row in rows]
+        stats["gpu_memory_free"] = [row.memory_free_mb or 0.0 for row in rows]
+    return series, stats
+
+
+def _rate(before: Any, after: Any, name: str, seconds: float) -> float:
+    """MiB a second between two of psutil's counters; 0 where there are none."""
+    if before is None or after is None:
+        return 0.0
+    return max(0.0, float(getattr(after, name) - getattr(before, name))) / _MIB / seconds

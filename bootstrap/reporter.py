@@ -1,0 +1,164 @@
+"""Sends the spool to the server, in order, and whatever else has to be told in the background.
+
+One thread. Console lines go as `events.add_batch`: at most half a megabyte a request, at once when lines wait, so
+that the first ones are there well within a second. A batch that was not acknowledged is sent again, unchanged, for
+as long as it takes; the spool on disk holds what comes meanwhile. The server answers 200 also when it refused
+events: `errors` is read. Other reports (resolved commit, installed packages, scalars) are small functions that
+`soon` takes; each is tried within its own bounds and a failure is one line in the console, never the end of the run.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from bootstrap.spool import Record, Spool
+from clearml_api import events
+from clearml_api.errors import ApiError, ApiUnreachable, LoginRefused, NotAnApi
+from clearml_api.session import Bounds, Session
+from protocol.errors import PodstrapError
+
+BATCH_BYTES = 512 << 10
+GATHER_SECONDS = 0.15
+"""After the first line, how long to wait for company."""
+_LEVELS = ("info", "error", "info")
+_ONE_TRY = Bounds(connect_seconds=5, read_seconds=60, total_seconds=0)
+_LONGEST_PAUSE = 10.0
+
+
+class Reporter:
+    """The one sender of a run."""
+
+    def __init__(self, session: Session, task: str, worker: str, spool: Spool, tell: Callable[[str], None]) -> None:
+        self._session = session
+        self._task = task
+        self._worker = worker
+        self._spool = spool
+        self._tell = tell
+        self._others: deque[tuple[str, Callable[[], None]]] = deque()
+        self._stop = threading.Event()
+        self._deadline = float("inf")
+        self._gone = False
+        self.error: BaseException | None = None
+        """What ended the thread; a run must not go on without its reporter."""
+        self.trouble = ""
+        """Why the last batch was not taken, for the log of a pod that ends without its server."""
+        self._thread = threading.Thread(target=self._main, name="reporter", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def soon(self, what: str, report: Callable[[], None]) -> None:
+        """Run `report` on the reporter's thread; `what` names it in the line that tells of a failure."""
+        self._others.append((what, report))
+        self._spool.ready.set()
+
+    def task_gone(self) -> None:
+        """The task is not ours any more: send nothing further."""
+        self._gone = True
+        self._spool.ready.set()
+
+    def finish(self, seconds: float) -> bool:
+        """Send everything within `seconds`; whether it was done."""
+        self._deadline = time.monotonic() + seconds
+        self._stop.set()
+        self._spool.ready.set()
+        self._thread.join(seconds + 5)
+        return self._spool.empty() and not self._others and not self._thread.is_alive()
+
+    def alive(self) -> bool:
+        """Whether lines are still being sent."""
+        return self._thread.is_alive()
+
+    def _main(self) -> None:
+        try:
+            while not self._done():
+                self._spool.ready.wait(1.0)
+                if not self._stop.is_set():
+                    self._stop.wait(GATHER_SECONDS)
+                self._round()
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def _done(self) -> bool:
+        if self._gone:
+            return True
+        if not self._stop.is_set():
+            return False
+        return (self._spool.empty() and not self._others) or time.monotonic() >= self._deadline
+
+    def _round(self) -> None:
+        while not self._gone:
+            if lost := self._spool.take_lost():
+                self._tell(f"{lost} console lines were dropped: the disk or the spool's bound did not hold them")
+            records, position = self._spool.read(BATCH_BYTES)
+            if not records:
+                break
+            if not self._send(events.encode(self._events(records))):
+                return
+            self._spool.acknowledge(position)
+            if self._others:
+                self._one_other()
+        self._spool.ready.clear()
+        while self._others and not self._gone:
+            self._one_other()
+        if not self._spool.empty():
+            self._spool.ready.set()
+
+    def _events(self, records: list[Record]) -> list[dict[str, object]]:
+        return [
+            events.log_event(
+                self._task,
+                self._worker,
+                record.millis,
+                record.data.decode("utf-8", "replace").rstrip("\n"),
+                _LEVELS[record.stream],
+            )
+            for record in records
+        ]
+
+    def _send(self, batch: bytes) -> bool:
+        """Send until acknowledged. False: given up (the task is gone, or the time is over)."""
+        pause, began = 0.3, 0.0
+        while not self._gone:
+            try:
+                answer = events.send_encoded(self._session, batch, bounds=_ONE_TRY)
+            except (ApiUnreachable, NotAnApi, LoginRefused) as trouble:
+                self.trouble = str(trouble).splitlines()[0]
+            except ApiError as refused:
+                if refused.code < 500 and refused.code not in (401, 403, 408, 413, 429):
+                    self._tell(f"the server refused console lines: {refused}")
+                    return True
+                self.trouble = str(refused)
+            else:
+                if answer.errors and any("task" in why.lower() for why in answer.reasons):
+                    self._gone = True  # the task was deleted: nobody will read this console
+                    return False
+                if answer.errors:
+                    self._tell(f"the server refused {answer.errors} console events: {dict(answer.reasons)}")
+                if began:
+                    self._tell(f"the server did not take console lines for {time.monotonic() - began:.0f} s; none lost")
+                return True
+            began = began or time.monotonic()
+            if time.monotonic() + pause >= self._deadline:
+                return False
+            self._pause(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        return False
+
+    def _pause(self, seconds: float) -> None:
+        if self._stop.is_set():
+            time.sleep(min(seconds, 1.0))
+        else:
+            self._stop.wait(seconds)
+
+    def _one_other(self) -> None:
+        what, report = self._others.popleft()
+        try:
+            report()
+        except PodstrapError as error:
+            self._tell(f"{what} could not be reported: {str(error).splitlines()[0]}")

@@ -1,0 +1,164 @@
+"""`podstrap bootstrap`: read the variables, set up the parts, claim, and hand over to the run.
+
+Before the claim there is no task to report to: what goes wrong there is on standard error and in the termination
+message, from which the controller learns it. An unreachable server is the infrastructure's fault (exit 75: another
+pod tries again); refused credentials are not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from bootstrap.settings import PodSettings, read
+from protocol import exit_codes
+from protocol.errors import PodstrapError
+from protocol.termination import Outcome
+
+_CLAIM_SECONDS = 120.0
+_FORWARDED = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+
+
+def main(environ: Mapping[str, str] | None = None) -> int:
+    """The whole life of a task's pod; its exit code."""
+    env = dict(os.environ if environ is None else environ)
+    terminated, wake = threading.Event(), threading.Event()
+
+    def on_term(*_: object) -> None:
+        terminated.set()
+        wake.set()
+
+    signal.signal(signal.SIGTERM, on_term)
+    try:
+        settings = read(env)
+    except PodstrapError as error:
+        _complain(str(error))
+        return exit_codes.USAGE
+    return _with_settings(settings, env, terminated, wake)
+
+
+def _with_settings(
+    settings: PodSettings, env: Mapping[str, str], terminated: threading.Event, wake: threading.Event
+) -> int:
+    from bootstrap.claim import TooManyAttempts, claim
+    from bootstrap.errors import ClaimLost
+    from bootstrap.last_words import LastWords
+    from bootstrap.outcome import Ending
+    from bootstrap.timeline import Timeline
+    from clearml_api import configuration
+    from clearml_api.errors import ApiUnreachable
+    from clearml_api.session import Bounds, Session
+
+    timeline = Timeline(settings)
+    words = LastWords(settings)
+    try:
+        config = configuration.load(env)
+        session = Session(config, worker=settings.worker, bounds=Bounds(total_seconds=_CLAIM_SECONDS))
+        claimed = claim(session, settings)
+    except ClaimLost as lost:
+        _complain(f"nothing to do: {lost}")
+        words.end(Ending(Outcome.CLAIM_LOST, "claim lost", str(lost), phase="claim"), reported=True)
+        return exit_codes.OK
+    except TooManyAttempts as enough:
+        return _give_up(session, settings, enough, words)
+    except ApiUnreachable as error:
+        _complain(str(error))
+        words.end(Ending(Outcome.DISRUPTED, "no server", str(error), phase="claim"), reported=False)
+        return exit_codes.DISRUPTED
+    except PodstrapError as error:
+        _complain(str(error))
+        words.end(Ending(Outcome.FAILED, "no claim", str(error), exit_codes.FAILED, "claim"), reported=False)
+        return exit_codes.FAILED
+    timeline.lap("claim")
+    words.phase("prepare", claimed.claim.attempt)
+    return _run(settings, env, config, session, claimed, words, timeline, terminated, wake)
+
+
+def _run(
+    settings: PodSettings,
+    env: Mapping[str, str],
+    config: Any,
+    session: Any,
+    claimed: Any,
+    words: Any,
+    timeline: Any,
+    terminated: threading.Event,
+    wake: threading.Event,
+) -> int:
+    from bootstrap.commands import Programs
+    from bootstrap.console import Console
+    from bootstrap.lifecycle import Pod, Run
+    from bootstrap.masking import Masker
+    from bootstrap.reporter import Reporter
+    from bootstrap.spool import Spool
+
+    masker = Masker(config.secrets())
+    masker.add(env[name] for name in ("CLEARML_AGENT_GIT_PASS",) if env.get(name))
+    try:
+        spool = Spool(settings.work / "spool")
+    except OSError as error:
+        return _no_work_folder(session, claimed, words, settings, error)
+    console = Console(spool, masker)
+    reporter = Reporter(session, claimed.task.id, settings.worker, spool, console.tell)
+    pod = Pod(
+        settings=settings,
+        configuration=config,
+        environ=env,
+        session=session,
+        console=console,
+        reporter=reporter,
+        programs=Programs(masker.text),
+        words=words,
+        timeline=timeline,
+        terminated=terminated,
+        wake=wake,
+    )
+    where = f" on {settings.node}" if settings.node else ""
+    console.tell(f"pod {settings.pod}{where}, attempt {claimed.claim.attempt} of {settings.max_attempts}")
+    for line in claimed.claim.history:
+        console.tell(f"before: {line}")
+    run = Run(pod, claimed)
+    for number in _FORWARDED:
+        signal.signal(number, lambda received, _frame: run.forward(received))
+    reporter.start()
+    return run.whole()
+
+
+def _give_up(session: Any, settings: PodSettings, enough: Any, words: Any) -> int:
+    """Beyond the last attempt: the task fails with the history, and nothing is run."""
+    from bootstrap import outcome
+    from bootstrap.outcome import Ending
+
+    _complain(str(enough))
+    ending = Ending(Outcome.FAILED, "too many attempts", str(enough), exit_codes.FAILED, "claim")
+    reported = False
+    with contextlib.suppress(PodstrapError):
+        outcome.report(session, settings.task, enough.claim, ending, bounds=session.bounds)
+        reported = True
+    words.end(ending, reported=reported)
+    return exit_codes.FAILED
+
+
+def _no_work_folder(session: Any, claimed: Any, words: Any, settings: PodSettings, error: OSError) -> int:
+    from bootstrap import outcome
+    from bootstrap.outcome import Ending
+
+    text = f"the work folder {settings.work} cannot be used: {error.strerror or error}"
+    _complain(text)
+    ending = Ending(Outcome.FAILED, "no work folder", text, exit_codes.FAILED, "setup")
+    reported = False
+    with contextlib.suppress(PodstrapError):
+        outcome.report(session, claimed.task.id, claimed.claim, ending, bounds=session.bounds)
+        reported = True
+    words.end(ending, reported=reported)
+    return exit_codes.FAILED
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"podstrap: {text}\n")
+    sys.stderr.flush()

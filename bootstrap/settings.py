@@ -1,0 +1,106 @@
+"""Who this pod is and how it should behave: the PODSTRAP_* variables of the Job's manifest, read once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol import environment as names
+from protocol.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class PodSettings:
+    """Every variable with its type made sure; seconds where a time is meant."""
+
+    task: str
+    queue: str
+    queue_name: str = ""
+    job: str = ""
+    job_uid: str = ""
+    pod: str = ""
+    pod_uid: str = ""
+    node: str = ""
+    attempt: int = 1
+    max_attempts: int = 3
+    on_disruption: str = "restart"
+    grace_seconds: float = 30.0
+    cache: Path | None = None
+    work: Path = Path("/podstrap/work")
+    termination_log: Path = Path("/dev/termination-log")
+    package_manager: str = "uv"
+    poll_seconds: float = 3.0
+    sample_seconds: float = 10.0
+    queued_at: float | None = None
+    """Seconds since the epoch."""
+    created_at: float | None = None
+    final_seconds: float = 600.0
+    """How long the last report is tried when nobody is waiting for the pod to go."""
+
+    @property
+    def worker(self) -> str:
+        """This pod's own name as a ClearML worker: never two pods as one."""
+        return f"podstrap:{self.pod or self.job or self.task}"
+
+
+def read(environ: Mapping[str, str]) -> PodSettings:
+    """The pod's settings. Raises ConfigError that names every variable that is missing or wrong."""
+    wrong: list[str] = []
+
+    def number(name: str, default: float, least: float) -> float:
+        text = environ.get(name, "").strip()
+        try:
+            value = float(text) if text else default
+        except ValueError:
+            wrong.append(f"{name}={text!r} is no number")
+            return default
+        if value < least:
+            wrong.append(f"{name}={text!r} is below {least:g}")
+        return value
+
+    missing = [name for name in (names.TASK_ID, names.QUEUE_ID) if not environ.get(name)]
+    if missing:
+        wrong.append(f"{' and '.join(missing)} not set")
+    on_disruption = environ.get(names.ON_DISRUPTION, "restart")
+    if on_disruption not in ("restart", "fail"):
+        wrong.append(f"{names.ON_DISRUPTION}={on_disruption!r} is neither restart nor fail")
+    package_manager = environ.get(names.PACKAGE_MANAGER, "") or "uv"
+    if package_manager not in ("uv", "pip"):
+        wrong.append(f"{names.PACKAGE_MANAGER}={package_manager!r} is neither uv nor pip")
+    cache = environ.get(names.CACHE_DIR, "")
+    work = Path(environ.get(names.WORK_DIR) or "/podstrap/work")
+    settings = PodSettings(
+        task=environ.get(names.TASK_ID, ""),
+        queue=environ.get(names.QUEUE_ID, ""),
+        queue_name=environ.get(names.QUEUE_NAME, ""),
+        job=environ.get(names.JOB_NAME, ""),
+        job_uid=environ.get(names.JOB_UID) or environ.get(names.JOB_NAME, ""),
+        pod=environ.get(names.POD_NAME) or environ.get("HOSTNAME", ""),
+        pod_uid=environ.get(names.POD_UID, ""),
+        node=environ.get(names.NODE_NAME, ""),
+        attempt=int(number(names.ATTEMPT, 1, 1)),
+        max_attempts=int(number(names.MAX_ATTEMPTS, 3, 1)),
+        on_disruption=on_disruption,
+        grace_seconds=number(names.GRACE_SECONDS, 30, 0),
+        cache=Path(cache) if cache else None,
+        work=work,
+        termination_log=Path(environ.get(names.TERMINATION_LOG) or "/dev/termination-log"),
+        package_manager=package_manager,
+        poll_seconds=number(names.POLL_SECONDS, 3, 0.05),
+        sample_seconds=number(names.SAMPLE_SECONDS, 10, 0.1),
+        queued_at=number(names.QUEUED_AT, 0, 0) / 1000 or None,
+        created_at=number(names.CREATED_AT, 0, 0) / 1000 or None,
+    )
+    if wrong:
+        raise ConfigError(
+            f"This pod's variables cannot be used: {'; '.join(wrong)}",
+            hint="podstrap bootstrap is started by the controller's Jobs; `podstrap render` shows their variables",
+        )
+    return settings
+
+
+def current() -> PodSettings:
+    """The settings of this process."""
+    return read(os.environ)

@@ -1,0 +1,81 @@
+"""The variables that the task's process sees: ours without what is podstrap's own, plus ClearML's, plus the task's.
+
+The SDK inside the task finds its task by CLEARML_TASK_ID and must not ship the console a second time
+(CLEARML_LOG_TASK_TO_BACKEND=0), as under clearml-agent. A task's own `-e NAME=value` docker arguments are read here,
+from the task, so that their values never stand in a Job's manifest.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from bootstrap.prepared import Launch, TaskEnvironment
+from clearml_api.configuration import Configuration
+from clearml_api.models import Task
+from protocol import environment as names
+
+_ENV_FLAGS = ("-e", "--env")
+_OWN = (
+    "CLEARML_AGENT_GIT_USER", "CLEARML_AGENT_GIT_PASS", "CLEARML_AGENT_GIT_HOST", "GIT_ASKPASS", "VIRTUAL_ENV",
+    "PYTHONHOME", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONNOUSERSITE",
+)  # fmt: skip
+"""Bootstrap's own: the git credentials are for the checkout, the interpreter's variables for our interpreter."""
+
+
+def build(
+    environ: Mapping[str, str],
+    task: Task,
+    configuration: Configuration,
+    environment: TaskEnvironment,
+    launch: Launch,
+) -> dict[str, str]:
+    """The task's environment."""
+    found = {name: value for name, value in environ.items() if not name.startswith(names.PREFIX) and name not in _OWN}
+    found.update(
+        {
+            "CLEARML_TASK_ID": task.id,
+            "TRAINS_TASK_ID": task.id,
+            "CLEARML_LOG_TASK_TO_BACKEND": "0",
+            "TRAINS_LOG_TASK_TO_BACKEND": "0",
+            "CLEARML_API_HOST": configuration.api_host,
+            "CLEARML_API_ACCESS_KEY": configuration.access_key,
+            "CLEARML_API_SECRET_KEY": configuration.secret_key,
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONIOENCODING": environ.get("PYTHONIOENCODING", "utf-8:replace"),
+        }
+    )
+    optional = {"CLEARML_WEB_HOST": configuration.web_host, "CLEARML_FILES_HOST": configuration.files_host}
+    found.update({name: value for name, value in optional.items() if value})
+    found.setdefault("CLEARML_LOG_LEVEL", "INFO")
+    found.update(environment.environ)
+    found.update(launch.environ)
+    found.update(of_docker_arguments(task.container.arguments))
+    return {name: value for name, value in found.items() if "\x00" not in name + value}
+
+
+def of_docker_arguments(arguments: str) -> dict[str, str]:
+    """`-e NAME=value`, `--env NAME=value`, `--env=NAME=value`, `-eNAME=value`; everything else is not ours here.
+
+    A name without a value would take the host's value in docker; a pod has no such host, so it is left out.
+    """
+    try:
+        words = shlex.split(arguments)
+    except ValueError:
+        return {}  # the controller has already told what is wrong with them
+    found: dict[str, str] = {}
+    at = 0
+    while at < len(words):
+        word, pair = words[at], ""
+        if word in _ENV_FLAGS and at + 1 < len(words):
+            at += 1
+            pair = words[at]
+        elif word.startswith("--env="):
+            pair = word[len("--env=") :]
+        elif word.startswith("-e") and not word.startswith("--") and len(word) > 2:
+            pair = word[2:].removeprefix("=")
+        name, equals, value = pair.partition("=")
+        if name and equals and not name.startswith(names.PREFIX):
+            found[name] = value
+        at += 1
+    return found

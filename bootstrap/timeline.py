@@ -1,0 +1,63 @@
+"""Where the seconds went between the queue and the task's first line."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from bootstrap.settings import PodSettings
+
+TIMELINE = "podstrap_timeline"
+"""User property: JSON of phase -> seconds, in order."""
+FIRST_LINE = "podstrap_first_line_seconds"
+"""User property: seconds from the exec of bootstrap to the task's first output."""
+
+
+class Timeline:
+    """Phases with their seconds. Repository and environment overlap: each has its own length."""
+
+    def __init__(self, settings: PodSettings, started: float | None = None) -> None:
+        self.started = process_start() if started is None else started
+        self._phases: dict[str, float] = {}
+        if settings.queued_at and settings.created_at:
+            self._phases["queued"] = max(0.0, settings.created_at - settings.queued_at)
+        if settings.created_at:
+            self._phases["pod"] = max(0.0, self.started - settings.created_at)
+        self._mark = time.time()
+        self._phases["start"] = max(0.0, self._mark - self.started)
+
+    def phase(self, name: str, seconds: float) -> None:
+        """Note a phase's length."""
+        self._phases[name] = max(0.0, seconds)
+
+    def lap(self, name: str) -> None:
+        """Note the time since the last lap under this name."""
+        now = time.time()
+        self.phase(name, now - self._mark)
+        self._mark = now
+
+    def first_line(self, at: float) -> float:
+        """The task printed something; seconds since the exec of bootstrap."""
+        self.phase("first line", at - self._mark)
+        return at - self.started
+
+    def as_json(self) -> str:
+        """The phases in order."""
+        return json.dumps({name: round(seconds, 3) for name, seconds in self._phases.items()})
+
+    def sentence(self) -> str:
+        """The phases for the console."""
+        return ", ".join(f"{name} {seconds:.2f} s" for name, seconds in self._phases.items())
+
+
+def process_start() -> float:
+    """When this process was executed, seconds since the epoch (resolution 10 ms); now when /proc does not tell."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        ticks = int(fields[19])
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return time.time() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError):
+        return time.time()
