@@ -114,7 +114,16 @@ class Mirror:
     def _fetch(self, *words: str) -> CommandFailed | None:
         options = [word for word in words if word.startswith("--")]
         references = [word for word in words if not word.startswith("--")]
-        command = ["git", "--git-dir", self.path, "fetch", "--quiet", "--no-tags", "--force", *options]
+        command: list[str | Path] = [
+            "git",
+            "--git-dir",
+            self.path,
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--force",
+            *options,
+        ]
         try:
             self._programs.run(
                 [*command, "--", self._where.url, *references], environ=self._environ, seconds=_FETCH_SECONDS

@@ -126,7 +126,7 @@ def _apply(diff: str, root: Path, environment: dict[str, str], programs: Program
     patch = diff.encode("utf-8", "surrogateescape")
     if not patch.endswith(b"\n"):
         patch += b"\n"
-    command = ["git", "-C", root, "apply", "--whitespace=nowarn"]
+    command: list[str | Path] = ["git", "-C", root, "apply", "--whitespace=nowarn"]
     try:
         programs.run([*command, "-"], environ=environment, stdin=patch)
         return
