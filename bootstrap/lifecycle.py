@@ -117,10 +117,11 @@ class Run:
         return self._until_the_end()
 
     def _start(self, checkout: Checkout, environment: TaskEnvironment) -> None:
-        from bootstrap import entry_point, task_environ
+        from bootstrap import task_environ
+        from bootstrap.entry_point import resolve
 
         pod = self._pod
-        launch = entry_point.resolve(self._task.script, checkout, environment, environ=pod.environ)
+        launch = resolve(self._task.script, checkout, environment, environ=pod.environ)
         environ = task_environ.build(pod.environ, self._task, pod.configuration, environment, launch)
         pod.timeline.lap("prepare")
         pod.words.phase("run", self._claim.attempt)

@@ -9,6 +9,7 @@ it has; what it lacks is fetched into a mirror of this pod's own that borrows fr
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -157,6 +158,8 @@ class Mirror:
         import fcntl
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.path))
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):
                 lock = stack.enter_context(self.path.with_suffix(".lock").open("a"))

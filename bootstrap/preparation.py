@@ -63,9 +63,9 @@ class Preparation:
         wake: Callable[[], None],
     ) -> None:
         def repository() -> Checkout:
-            from bootstrap import repository
+            from bootstrap.repository import prepare
 
-            return repository.prepare(
+            return prepare(
                 task.script,
                 work=settings.work,
                 cache=settings.cache,
@@ -76,9 +76,9 @@ class Preparation:
             )
 
         def environment() -> TaskEnvironment:
-            from bootstrap.environment import build
+            from bootstrap.environment.build import prepare
 
-            return build.prepare(
+            return prepare(
                 task.script,
                 checkout=self._repository.result,
                 work=settings.work,

@@ -133,7 +133,7 @@ def _build(tool: Installer, chosen: Interpreter, wanted: Requirements, folder: P
         path=folder,
         python=found[2],
         version=found[1],
-        base=str(chosen.path.resolve()),
+        base=str((venv / "bin" / "python").resolve()),  # what is behind a wrapper on PATH (pyenv's shims)
         site_packages=str(packages),
         installed=installed,
         mark=mark_of(folder / packages),

@@ -8,6 +8,8 @@ has started.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +19,7 @@ from typing import Any
 
 from bootstrap.monitor import cgroup
 from bootstrap.monitor.gpu import Gpus
+from bootstrap.process import descendants
 from clearml_api import events, workers
 from clearml_api.session import ONCE, Session
 from protocol.errors import PodstrapError
@@ -32,6 +35,8 @@ class Sample:
     machine: Mapping[str, float]
     gpu: Mapping[str, float]
     stats: Mapping[str, Any]
+    tree_bytes: int
+    """Resident memory of bootstrap's descendants: the task and whatever it started."""
 
 
 class Sampler:
@@ -89,11 +94,10 @@ class Sampler:
             self._tell(f"machine use is not sampled any more: {error}")
 
     def _note_peak(self, sample: Sample) -> None:
-        used = int(sample.machine.get("memory_used_gb", 0) * _GIB)
-        if used > self.peak_memory_bytes:
-            self.peak_memory_bytes = used
+        if sample.tree_bytes > self.peak_memory_bytes:
+            self.peak_memory_bytes = sample.tree_bytes
             if self.on_peak:
-                self.on_peak(used)
+                self.on_peak(sample.tree_bytes)
 
     def _send(self, sample: Sample, second: int) -> None:
         millis = int(time.time() * 1000)
@@ -173,7 +177,14 @@ class _Reader:
             "network_rx": rates["network_rx_mbs"],
             "network_tx": rates["network_tx_mbs"],
         }
-        return Sample(machine, *_gpu_figures(gpus, stats))
+        return Sample(machine, *_gpu_figures(gpus, stats), self._tree_bytes())
+
+    def _tree_bytes(self) -> int:
+        found = 0
+        for pid in descendants(os.getpid()):
+            with contextlib.suppress(self._psutil.Error):
+                found += self._psutil.Process(pid).memory_info().rss
+        return found
 
 
 def _gpu_figures(gpus: Gpus | None, stats: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
