@@ -14,10 +14,11 @@ from datetime import datetime, timedelta, timezone
 
 from clearml_api.errors import ApiUnreachable, LoginRefused, NotAnApi
 from clearml_api.session import Session
+from controller import job_template
 from controller.acting import perform
 from controller.actions import Action, CreateJob, FailQueued
 from controller.cluster.interface import Cluster, Refused
-from controller.plan import Plan, plan
+from controller.plan import Plan, Render, plan
 from controller.reading import Reader
 from controller.settings import Settings
 from controller.state import Refusal, State
@@ -56,6 +57,7 @@ class Loop:
     cluster: Cluster
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
     monotonic: Callable[[], float] = time.monotonic
+    render: Render = job_template.render
     failed: set[str] = field(default_factory=set)
     """Tasks that ended failed while this controller saw to them."""
 
@@ -69,7 +71,7 @@ class Loop:
         """One turn. Raises PodstrapError when the server or the cluster does not answer: then try again later."""
         minute = self.monotonic() - self._minute_at >= self.settings.reconcile_seconds
         state = self._reader.read(self.now(), minute=minute)
-        decided = plan(state, self.settings)
+        decided = plan(state, self.settings, self.render)
         self._reader.learn(state, decided)
         self._count_failed(state, decided)
         for action in decided.actions:

@@ -115,7 +115,9 @@ def wants_places(state: State, grace: timedelta) -> bool:
     view = _View(state, None)
     if any(state.now - since >= grace for since in state.doubtful_since.values()):
         return True
-    return state.minute and any(_perhaps_moved(view, job) for job in state.jobs if not job.over)
+    if not state.minute:
+        return False
+    return bool(state.doubtful_since) or any(_perhaps_moved(view, job) for job in state.jobs if not job.over)
 
 
 class _Verdict(Enum):

@@ -222,7 +222,7 @@ def test_whole_tree_is_killed_even_behind_double_fork_setsid_and_a_cleared_envir
 
 
 def test_killed_shim_is_a_lost_node_and_nothing_of_the_pod_survives(cluster: LocalCluster, tmp_path: Path) -> None:
-    child, go = tmp_path / "child", tmp_path / "go"
+    child = tmp_path / "child"
     inner = f"import os, time; open({str(child)!r} + '.new', 'w').write(str(os.getpid())); "
     inner += f"os.rename({str(child)!r} + '.new', {str(child)!r}); time.sleep(1000)"
     script = f"""
@@ -355,7 +355,7 @@ def test_container_sees_the_manifests_environment_and_nothing_of_the_users(tmp_p
         "HOME": "/root",
         "AWS_SECRET": "x",
         "https_proxy": "http://p",
-        "UV_CACHE_DIR": "/u",
+        "UV_CACHE_DIR": "/",
     }
     cluster = LocalCluster(tmp_path / "state", {"ACCESS": "s3cret-value"}, environ=outer)
     script = "import json, os; json.dump(dict(os.environ), open(os.environ['TERMINATION'], 'w'))"

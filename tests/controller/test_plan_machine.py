@@ -1,0 +1,240 @@
+"""Whatever is killed, and whenever: no task is lost, never two pods at once, capacity is never exceeded, it ends.
+
+A state machine over the models of model.py: users, pods and controllers act in any order, the controller dies
+between any two of its calls, pods between any two of theirs. At the end the disturbances stop, and every task must
+come to an end by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from clearml_api.errors import ApiError
+from controller.loop import Loop
+from controller.settings import QueueSettings, Settings
+from protocol import labels
+from protocol.errors import PodstrapError
+from protocol.names import added_millis, job_name
+from tests.controller.model import Clock, Cluster, Crash, Job, Pod, Server
+
+GRACE = 30.0
+EXAMPLES = int(os.environ.get("PODSTRAP_MACHINE_EXAMPLES", "60"))
+FINAL = ("completed", "failed", "stopped")
+PAST_THE_CLAIM = ("removed", "claimed", "checked", "running")
+
+
+def render(task, *, queue_id, queue_name, added, attempt, settings, queue, now, history=()) -> dict[str, Any]:
+    """The least manifest."""
+    found = {
+        labels.TASK: task.id,
+        labels.QUEUE: queue_id,
+        labels.ADDED: str(added_millis(added)),
+        labels.ATTEMPT: str(attempt),
+    }
+    annotations = {labels.QUEUE_NAME: queue_name}
+    return {"metadata": {"name": job_name(task.id, added, attempt), "labels": found, "annotations": annotations}}
+
+
+def settings_of(**more: Any) -> Settings:
+    queues = {"first": QueueSettings(max_pods=2), "second": QueueSettings()}
+    return Settings(queues=queues, max_pods=3, orphan_grace_seconds=GRACE, reconcile_seconds=60, **more)
+
+
+class World(RuleBasedStateMachine):
+    """Users, pods, and a controller that may die."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.server = Server(self.clock)
+        self.server.queues = {"first": [], "second": [], "foreign": []}
+        self.cluster = Cluster(self.clock, self.server)
+        self.wanted: dict[str, int] = {}
+        self.restart()
+
+    # Users
+
+    @precondition(lambda self: len(self.wanted) < 6)
+    @rule(queue=st.sampled_from(["first", "second"]))
+    def enqueue_new(self, queue: str) -> None:
+        name = f"task{len(self.wanted)}"
+        self.server.do("tasks.create", {"id": name})
+        self.wanted[name] = 0
+        self._enqueue(name, queue)
+
+    @precondition(lambda self: self.server.tasks)
+    @rule(data=st.data(), queue=st.sampled_from(["first", "second"]))
+    def reset_and_enqueue(self, data: st.DataObject, queue: str) -> None:
+        name = self._draw(data, list(self.server.tasks))
+        self.server.do("tasks.reset", {"task": name})
+        self._enqueue(name, queue)
+
+    @precondition(lambda self: any(task["status"] in ("failed", "stopped") for task in self.server.tasks.values()))
+    @rule(data=st.data())
+    def enqueue_again(self, data: st.DataObject) -> None:
+        ended = [name for name, task in self.server.tasks.items() if task["status"] in ("failed", "stopped")]
+        self._enqueue(self._draw(data, ended), "second")
+
+    @precondition(lambda self: self.server.tasks)
+    @rule(data=st.data(), how=st.sampled_from(["tasks.stop", "tasks.reset", "delete", "move"]))
+    def take_away(self, data: st.DataObject, how: str) -> None:
+        name = self._draw(data, list(self.server.tasks))
+        if how == "delete":
+            self.server.do("tasks.reset", {"task": name})
+            del self.server.tasks[name]
+        elif how == "move":
+            if self.server.tasks[name]["status"] == "queued":
+                self.server._drop(name)
+                self._enqueue(name, "foreign")
+        else:
+            self.server.do(how, {"task": name})
+
+    def _enqueue(self, name: str, queue: str) -> None:
+        self.wanted[name] += 1
+        self.server.do("tasks.enqueue", {"task": name, "queue": queue})
+
+    # The controller
+
+    @rule(crash=st.none() | st.integers(0, 12))
+    def controller_round(self, crash: int | None) -> None:
+        self.server.crash_at = crash
+        try:
+            self.loop.round()
+        except Crash:
+            self.restart()
+        finally:
+            self.server.crash_at = None
+
+    @rule()
+    def round_without_a_server(self) -> None:
+        before = {name: [pod.terminating for pod in job.pods] for name, job in self.cluster.jobs.items()}
+        self.server.down = True
+        with pytest.raises(PodstrapError):
+            self.loop.round()
+        self.server.down = False
+        assert before == {name: [pod.terminating for pod in job.pods] for name, job in self.cluster.jobs.items()}
+
+    @rule()
+    def restart(self) -> None:
+        self.loop = Loop(
+            settings_of(),
+            self.server,  # type: ignore[arg-type]
+            self.cluster,
+            now=self.clock,
+            monotonic=lambda: self.clock.now.timestamp(),
+            render=render,
+        )
+
+    @rule(seconds=st.sampled_from([1.0, 10.0, GRACE + 1, 90.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.pass_seconds(seconds)
+
+    # Pods
+
+    @precondition(lambda self: self.cluster.living_pods())
+    @rule(data=st.data(), code=st.sampled_from([0, 0, 3]), times=st.integers(1, 5))
+    def pod_goes_on(self, data: st.DataObject, code: int, times: int) -> None:
+        job, pod = self._draw(data, self.cluster.living_pods())
+        for _ in range(times):
+            if pod.alive:
+                self.cluster.step(job, pod, code)
+
+    @precondition(lambda self: self.cluster.living_pods())
+    @rule(data=st.data(), how=st.sampled_from(["kill", "evict", "silent"]))
+    def pod_is_disturbed(self, data: st.DataObject, how: str) -> None:
+        job, pod = self._draw(data, self.cluster.living_pods())
+        if how == "kill":
+            self.cluster.kill(job, pod)
+        elif how == "evict":
+            self.cluster.evict(pod)
+        elif pod.at == "running" and self.cluster.holds(pod, job.labels[labels.TASK]):
+            self.cluster.finish_silently(job, pod, job.labels[labels.TASK])
+
+    @precondition(lambda self: self.cluster.jobs)
+    @rule(data=st.data())
+    def job_is_deleted_by_hand(self, data: st.DataObject) -> None:
+        self.loop.round()
+        jobs = [name for name, job in self.cluster.jobs.items() if not any(pod.alive for pod in job.pods[:-1])]
+        if not jobs:
+            return
+        job = self.cluster.jobs.pop(self._draw(data, jobs))
+        for pod in job.pods:
+            pod.code = 137 if pod.alive else pod.code
+        for _ in range(3):  # remembered in the controller's memory until its task is settled
+            self.loop.round()
+            self.clock.pass_seconds(GRACE + 1)
+
+    def _draw(self, data: st.DataObject, among: list[Any]) -> Any:
+        return among[data.draw(st.integers(0, len(among) - 1))]
+
+    # What must hold
+
+    @invariant()
+    def never_two_at_once(self) -> None:
+        acting: dict[str, list[tuple[Job, Pod]]] = {}
+        for job, pod in self.cluster.living_pods():
+            if pod.at in PAST_THE_CLAIM:
+                acting.setdefault(job.labels[labels.TASK], []).append((job, pod))
+        twice = {task: pods for task, pods in acting.items() if len(pods) > 1}
+        assert not twice, twice
+
+    @invariant()
+    def within_capacity(self) -> None:
+        living = [job for job in self.cluster.jobs.values() if self._lives(job)]
+        assert len(living) <= 3
+        assert sum(1 for job in living if job.labels[labels.QUEUE] == "first") <= 2
+
+    @invariant()
+    def nothing_runs_more_often_than_wanted(self) -> None:
+        for name, task in self.server.tasks.items():
+            assert task.get("ran", 0) <= self.wanted[name], name
+
+    def _lives(self, job: Job) -> bool:
+        return any(pod.alive for pod in job.pods) or (job.end is None and not job.stopped)
+
+    def teardown(self) -> None:
+        """No more disturbances: everything ends."""
+        for _ in range(200):
+            self.loop.round()
+            for job, pod in self.cluster.living_pods():
+                self.cluster.step(job, pod)
+            self.clock.pass_seconds(13)
+            if not self._left():
+                break
+        assert not self._left(), f"lost or stuck: {self._left()}\n{self.server.queues}"
+        self._idles_on_one_request()
+
+    def _left(self) -> list[Any]:
+        """Tasks that have not ended, pods that live, entries that wait."""
+        ended = (*FINAL, "created")
+        foreign = {entry["task"] for entry in self.server.queues["foreign"]}
+        tasks = [one for name, one in self.server.tasks.items() if one["status"] not in ended and name not in foreign]
+        return tasks + self.cluster.living_pods() + self.server.queues["first"] + self.server.queues["second"]
+
+    def _idles_on_one_request(self) -> None:
+        self.loop.round()
+        self.loop.round()
+        self.server.calls.clear()
+        self.loop.round()
+        assert self.server.calls == ["queues.get_all"]
+
+
+World.TestCase.settings = settings(
+    max_examples=EXAMPLES,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestWorld = World.TestCase
+
+
+def test_unknown_calls_are_errors_of_the_model() -> None:
+    with pytest.raises(ApiError):
+        Server(Clock()).do("tasks.get_by_id", {"task": "x"})
