@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
     start_logging(options.log_level)
     settings = settings_file.load(options.config)
     configuration = load()
+    settings = settings.with_servers(configuration.api_host, configuration.web_host, configuration.files_host)
     session = Session(configuration, worker=f"podstrap:{settings.instance}")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
