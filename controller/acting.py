@@ -97,7 +97,7 @@ def _fail_queued(action: FailQueued, session: Session, cluster: Cluster) -> None
 
 
 def _requeue(action: Requeue, session: Session) -> None:
-    """First the mark, then the queue, then its front.
+    """First the mark, then the queue (a left-over entry leaves it before), then its front.
 
     Killed after the mark: the claim says `requeued` and the task is in no queue; the next round goes on from there.
     Killed before the move: it runs a little later than it should.
@@ -107,6 +107,8 @@ def _requeue(action: Requeue, session: Session) -> None:
         return
     if task.claim != action.claim:
         tasks.edit_runtime(session, action.task, {RUNTIME_KEY: action.claim.to_text()}, bounds=CALL)
+    if action.leave:
+        queues.remove_task(session, action.leave, action.task, bounds=CALL)
     try:
         tasks.enqueue(session, action.task, action.queue, reason=_headline(action.why), bounds=CALL)
     except ApiError as error:

@@ -81,6 +81,8 @@ class Requeue:
     status: str
     """As it was read."""
     why: str = ""
+    leave: str = ""
+    """The queue in which a left-over entry of it stands."""
 
 
 @dataclass(frozen=True)

@@ -137,12 +137,12 @@ class _View:
         for job in state.jobs:
             self.jobs.setdefault(job.task, []).append(job)
         self._living = {job.uid for job in state.jobs if not job.over}
-        self._seen: dict[str, tuple[Place, ...]] = {}
+        self._entries: dict[str, tuple[Place, ...]] = {}
         for queue in state.queues:
             for entry in queue.entries:
                 place = Place(queue.id, added_millis(entry.added))
-                self._seen[entry.task] = (*self._seen.get(entry.task, ()), place)
-        self._names = {queue.id: queue.name for queue in state.queues}
+                self._entries[entry.task] = (*self._entries.get(entry.task, ()), place)
+        self.names = {queue.id: queue.name for queue in state.queues}
 
     @property
     def settings(self) -> Settings:
@@ -152,7 +152,7 @@ class _View:
 
     def policy(self, job: JobFacts) -> QueueSettings:
         """The settings of a Job's queue; the defaults when they do not name it any more."""
-        name = self._names.get(job.queue, job.queue_name)
+        name = self.names.get(job.queue, job.queue_name)
         return self.settings.queues.get(name) or QueueSettings()
 
     def task(self, job: JobFacts) -> Task | None:
@@ -161,7 +161,11 @@ class _View:
     def places(self, task: str) -> tuple[Place, ...]:
         """Where a task waits, as far as read."""
         further = (self.state.places or {}).get(task, ())
-        return self._seen.get(task, ()) or further
+        return self._entries.get(task, ()) or further
+
+    def seen(self, task: str) -> tuple[Place, ...]:
+        """A task's entries in the queues of the settings."""
+        return self._entries.get(task, ())
 
     def nowhere(self, task: str) -> bool:
         """Whether a task surely waits in no queue of the server."""
@@ -177,11 +181,14 @@ class _View:
         """Whether no later Job was made for the same task."""
         return job.uid == max(self.jobs[job.task], key=lambda one: (one.added, one.attempt, one.uid)).uid
 
-    def doubt_is_over(self, job: JobFacts) -> bool:
-        """Whether the grace of an orphan has passed and all queues were looked through for it."""
+    def doubt_lasts(self, job: JobFacts) -> bool:
+        """Whether the grace of an orphan has passed."""
         since = self.state.doubtful_since.get(job.uid)
-        grace = timedelta(seconds=self.settings.orphan_grace_seconds)
-        return since is not None and self.state.now - since >= grace and self.nowhere(job.task)
+        return since is not None and self.state.now - since >= timedelta(seconds=self.settings.orphan_grace_seconds)
+
+    def doubt_is_over(self, job: JobFacts) -> bool:
+        """Whether it has, and all queues were looked through for the task."""
+        return self.doubt_lasts(job) and self.nowhere(job.task)
 
 
 def _holds(job: JobFacts, task: Task) -> bool:
@@ -261,6 +268,8 @@ def _over(view: _View, job: JobFacts) -> Action | _Verdict | None:
 
 def _over_in_progress(view: _View, job: JobFacts, task: Task) -> Action | _Verdict | None:
     claim = task.claim
+    if _started_late(view, job, task):
+        return _start_over(view, job, task)
     if claim is None or claim.job_uid != job.uid:
         return _SETTLED  # another agent's, or another Job's
     if claim.requeued:  # killed between the mark and the queue
@@ -277,6 +286,24 @@ def _over_in_progress(view: _View, job: JobFacts, task: Task) -> Action | _Verdi
     if reason:
         return FinishTask(job.task, job, "failed", _with_history(reason, claim.history), found.wants_log)
     return _requeue(job, task, _marked(claim, found), found.reason) if view.doubt_is_over(job) else None
+
+
+def _started_late(view: _View, job: JobFacts, task: Task) -> bool:
+    """A reset and a new entry fell between a pod's last look and its tasks.started: in_progress, and still in a queue.
+
+    Nobody runs it, and no pod can claim it: a claim wants `queued`.
+    """
+    waits = any(place.queue in view.names for place in view.seen(job.task))
+    return task.claim is None and waits and view.newest(job) and not view.living_job_of(job.task)
+
+
+def _start_over(view: _View, job: JobFacts, task: Task) -> Requeue | None:
+    if not view.doubt_lasts(job):
+        return None
+    (place, *_) = view.seen(job.task)
+    claim = Claim(job.uid, 0, pod="", job=job.name, requeued=True)
+    why = "it was started after it was reset"
+    return Requeue(job.task, job, place.queue, claim, None, task.status, why, leave=place.queue)
 
 
 def _over_queued(view: _View, job: JobFacts, task: Task) -> Action | _Verdict | None:
@@ -309,7 +336,11 @@ def _over_queued(view: _View, job: JobFacts, task: Task) -> Action | _Verdict | 
 def _doubtful(view: _View, job: JobFacts) -> bool:
     """Whether the task of a Job that is over runs and waits nowhere, as far as read, and that is ours to see to."""
     task = view.task(job)
-    if task is None or view.places(job.task):
+    if task is None:
+        return False
+    if task.status == "in_progress" and _started_late(view, job, task):
+        return True
+    if view.places(job.task):
         return False
     holder = task.claim.job_uid if task.claim else ""
     if task.status == "in_progress":

@@ -32,7 +32,7 @@ def main() -> None:
         if os.getppid() != shim:
             os._exit(1)
         run(folder, sys.argv[5:])
-    told = []
+    told: list[bool] = []
 
     def terminate(*_: object) -> None:
         if not told:

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from clearml_api.errors import ApiError
 from controller.loop import Loop
-from controller.settings import QueueSettings, Settings
+from controller.settings import QueueLimits, QueueSettings, Settings
 from protocol import labels
 from protocol.errors import PodstrapError
 from protocol.names import added_millis, job_name
@@ -42,7 +42,7 @@ def render(task, *, queue_id, queue_name, added, attempt, settings, queue, now, 
 
 
 def settings_of(**more: Any) -> Settings:
-    queues = {"first": QueueSettings(max_pods=2), "second": QueueSettings()}
+    queues = {"first": QueueSettings(queue_settings=QueueLimits(max_pods=2)), "second": QueueSettings()}
     return Settings(queues=queues, max_pods=3, orphan_grace_seconds=GRACE, reconcile_seconds=60, **more)
 
 
@@ -218,6 +218,7 @@ class World(RuleBasedStateMachine):
         return tasks + self.cluster.living_pods() + self.server.queues["first"] + self.server.queues["second"]
 
     def _idles_on_one_request(self) -> None:
+        self.clock.pass_seconds(61)
         self.loop.round()
         self.loop.round()
         self.server.calls.clear()
