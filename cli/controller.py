@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from controller.settings import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_file.load(options.config)
     configuration = load()
     settings = settings.with_servers(configuration.api_host, configuration.web_host, configuration.files_host)
+    settings = _with_local_cache(settings, options.state)
     session = Session(configuration, worker=f"podstrap:{settings.instance}")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,6 +77,16 @@ def run(options: argparse.Namespace) -> int:
         fail_on_task_failure=options.fail_on_task_failure,
         stop=stop,
     )
+
+
+def _with_local_cache(settings: Settings, state: Path) -> Settings:
+    """On one machine pods share a cache in the state folder, unless the settings name a volume."""
+    if settings.cache.volume != {"emptyDir": {}}:
+        return settings
+    folder = state.resolve() / "cache"
+    folder.mkdir(parents=True, exist_ok=True)
+    volume = {"hostPath": {"path": str(folder)}}
+    return settings.model_copy(update={"cache": settings.cache.model_copy(update={"volume": volume})})
 
 
 def default_state() -> Path:

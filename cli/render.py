@@ -31,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_file.load(options.config)
     task, queue = _task_and_queue(options.task, options.queue)
     manifest = _manifest(task, queue, settings, _queue_settings(settings, options.queue))
-    text = json.dumps(manifest, indent=2) if options.output == "json" else yaml.safe_dump(manifest, sort_keys=False)
+    plain = json.dumps(manifest, indent=2)  # through JSON, so that YAML writes no anchors for what is shared
+    text = plain if options.output == "json" else yaml.safe_dump(json.loads(plain), sort_keys=False)
     print(text.rstrip("\n"))
     return 0
 
