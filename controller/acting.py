@@ -19,12 +19,13 @@ from controller.actions import (
     FailQueued,
     FinishTask,
     Ping,
+    RemoveEntry,
     Requeue,
     SetMessage,
     StopJob,
 )
 from controller.cluster.interface import Cluster
-from controller.state import JobFacts
+from controller.state import ENDED, JobFacts
 from protocol.claim import RUNTIME_KEY
 
 log = logging.getLogger("podstrap.controller")
@@ -52,6 +53,8 @@ def perform(action: Action, session: Session, cluster: Cluster) -> None:
         _fail_queued(action, session, cluster)
     elif isinstance(action, Requeue):
         _requeue(action, session)
+    elif isinstance(action, RemoveEntry):
+        _remove_entry(action, session)
     elif isinstance(action, SetMessage):
         tasks.set_message(session, action.task, action.message, bounds=CALL)
         log.info("task-waits task=%s message=%r", action.task, action.message)
@@ -122,6 +125,15 @@ def _requeue(action: Requeue, session: Session) -> None:
     except ApiError as error:
         if error.subcode != NOT_IN_QUEUE:  # else it is claimed already
             raise
+
+
+def _remove_entry(action: RemoveEntry, session: Session) -> None:
+    """Enqueued again between the look and the removal, the task is an orphan of its Job and comes back."""
+    task = tasks.get(session, action.task, bounds=CALL)
+    if task is None or task.status not in ENDED:
+        return
+    if queues.remove_task(session, action.queue, action.task, bounds=CALL):
+        log.info("entry-removed task=%s queue=%s status=%s", action.task, action.queue, task.status)
 
 
 def _ping(action: Ping, session: Session) -> None:

@@ -86,6 +86,14 @@ class Requeue:
 
 
 @dataclass(frozen=True)
+class RemoveEntry:
+    """Take a left-over entry of a task that has ended out of its queue."""
+
+    task: str
+    queue: str
+
+
+@dataclass(frozen=True)
 class SetMessage:
     """Say on a queued task why it waits."""
 
@@ -100,4 +108,4 @@ class Ping:
     task: str
 
 
-Action = CreateJob | StopJob | DeleteJob | FinishTask | FailQueued | Requeue | SetMessage | Ping
+Action = CreateJob | StopJob | DeleteJob | FinishTask | FailQueued | Requeue | RemoveEntry | SetMessage | Ping

@@ -28,13 +28,14 @@ from controller.actions import (
     FailQueued,
     FinishTask,
     Ping,
+    RemoveEntry,
     Requeue,
     SetMessage,
     StopJob,
 )
 from controller.diagnosis import Cause, Diagnosis, diagnose, waiting
 from controller.settings import QueueSettings, Settings
-from controller.state import JobFacts, Place, QueueFacts, State
+from controller.state import ENDED, JobFacts, Place, QueueFacts, State
 from protocol.claim import Claim
 from protocol.errors import PodstrapError
 from protocol.names import added_millis, job_name
@@ -263,16 +264,29 @@ def _over(view: _View, job: JobFacts) -> Action | _Verdict | None:
         return _over_in_progress(view, job, task)
     if task.status == "queued":
         return _over_queued(view, job, task)
-    return _SETTLED
+    return _left_over(view, job, task) or _SETTLED
+
+
+def _left_over(view: _View, job: JobFacts, task: Task) -> RemoveEntry | None:
+    """An entry that a task which ended has left behind: put there while its pod was about to start."""
+    if task.status not in ENDED or not view.newest(job) or view.living_job_of(job.task):
+        return None
+    ended = added_millis(task.status_changed)
+    for place in view.seen(job.task):
+        if place.added < ended and (_holds(job, task) or _own(job, [place])):
+            return RemoveEntry(job.task, place.queue)
+    return None
 
 
 def _over_in_progress(view: _View, job: JobFacts, task: Task) -> Action | _Verdict | None:
     claim = task.claim
-    if _started_late(view, job, task):
-        return _start_over(view, job, task)
+    if claim is None and _started_late(view, job, task):
+        return _start_over(view, job, task, Claim(job.uid, 0, pod="", job=job.name, requeued=True))
     if claim is None or claim.job_uid != job.uid:
         return _SETTLED  # another agent's, or another Job's
     if claim.requeued:  # killed between the mark and the queue
+        if _started_late(view, job, task):
+            return _start_over(view, job, task, claim)
         return _requeue(job, task, claim, "") if view.doubt_is_over(job) else None
     if task.status_message == _STOPPING:
         return FinishTask(job.task, job, "stopped", "aborted; its pod was gone before it could say so")
@@ -285,25 +299,26 @@ def _over_in_progress(view: _View, job: JobFacts, task: Task) -> Action | _Verdi
     reason = _no_restart(view.policy(job), claim.attempt, found)
     if reason:
         return FinishTask(job.task, job, "failed", _with_history(reason, claim.history), found.wants_log)
+    if _started_late(view, job, task):
+        return _start_over(view, job, task, _marked(claim, found))
     return _requeue(job, task, _marked(claim, found), found.reason) if view.doubt_is_over(job) else None
 
 
 def _started_late(view: _View, job: JobFacts, task: Task) -> bool:
-    """A reset and a new entry fell between a pod's last look and its tasks.started: in_progress, and still in a queue.
+    """A reset and a new entry fell between two calls of a pod's claim: in_progress, and still in a queue.
 
     Nobody runs it, and no pod can claim it: a claim wants `queued`.
     """
-    waits = any(place.queue in view.names for place in view.seen(job.task))
-    return task.claim is None and waits and view.newest(job) and not view.living_job_of(job.task)
+    ours = task.claim is None or task.claim.job_uid == job.uid
+    return ours and bool(view.seen(job.task)) and view.newest(job) and not view.living_job_of(job.task)
 
 
-def _start_over(view: _View, job: JobFacts, task: Task) -> Requeue | None:
+def _start_over(view: _View, job: JobFacts, task: Task, claim: Claim) -> Requeue | None:
     if not view.doubt_lasts(job):
         return None
     (place, *_) = view.seen(job.task)
-    claim = Claim(job.uid, 0, pod="", job=job.name, requeued=True)
-    why = "it was started after it was reset"
-    return Requeue(job.task, job, place.queue, claim, None, task.status, why, leave=place.queue)
+    why = "it was reset while its pod was about to start"
+    return Requeue(job.task, job, place.queue, claim, task.claim, task.status, why, leave=place.queue)
 
 
 def _over_queued(view: _View, job: JobFacts, task: Task) -> Action | _Verdict | None:

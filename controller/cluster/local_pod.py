@@ -96,19 +96,11 @@ def _mounts(job: JobRecord, pod: PodRecord, files: Files, spec: Mapping[str, Any
         if volume is None:
             raise CannotStart(f"volumeMount {mount['name']!r} names no volume of the pod")
         folder = _volume(volume, job, files.folder(pod.uid), files.root)
-        if "emptyDir" in volume and str(mount["mountPath"]) == _cache_path(spec):
-            folder = files.root / "cache"  # one machine, one user: pods share what the cluster's pods could not
-            folder.mkdir(exist_ok=True)
         if sub := mount.get("subPath"):
             folder = folder / str(sub)
             folder.mkdir(parents=True, exist_ok=True)
         found.append((str(mount["mountPath"]).rstrip("/") or "/", folder))
     return sorted(found, key=lambda mount: len(mount[0]), reverse=True)
-
-
-def _cache_path(spec: Mapping[str, Any]) -> str:
-    found = (one.get("value") for one in spec.get("env") or () if one.get("name") == names.CACHE_DIR)
-    return str(next(found, "") or "")
 
 
 def _volume(volume: Mapping[str, Any], job: JobRecord, pod_folder: Path, root: Path) -> Path:

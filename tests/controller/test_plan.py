@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from clearml_api.models import QueueEntry, Task
-from controller.actions import CreateJob, DeleteJob, FailQueued, FinishTask, Ping, Requeue, SetMessage, StopJob
+from controller.actions import (
+    CreateJob,
+    DeleteJob,
+    FailQueued,
+    FinishTask,
+    Ping,
+    RemoveEntry,
+    Requeue,
+    SetMessage,
+    StopJob,
+)
 from controller.plan import Plan, plan
 from controller.settings import QueueLimits, QueueSettings, Settings
 from controller.state import JobEnd, JobFacts, Place, PodFacts, QueueFacts, Refusal, State
@@ -341,3 +351,11 @@ def test_start_that_came_after_a_reset_does_not_keep_the_task_from_running() -> 
     (action,) = decide(doubted(facts)).actions
     assert isinstance(action, Requeue) and action.leave == "q1"
     assert action.claim.requeued and action.claim.next_attempt() == 1
+
+
+def test_entry_that_an_ended_task_left_behind_is_removed() -> None:
+    one = task(status="completed", claim=HELD, status_changed=NOW)
+    over = job(end=COMPLETE, pods=(ended(0, said=Outcome.COMPLETED),))
+    assert decide(state(one, jobs=(over,), q1="a")).actions == (RemoveEntry("a", "q1"),)
+    again = replace(one, status_changed=ADDED - timedelta(seconds=1))
+    assert decide(state(again, jobs=(over,), q1="a")).actions == ()
