@@ -46,6 +46,8 @@ log = logging.getLogger("podstrap.controller")
 NEVER_BEGAN = "failed before it began"
 _STOPPING = "stopping"
 """The status message by which the server asks a worker to end its task (tasks.stop)."""
+_CLOCKS_APART = timedelta(seconds=10)
+"""The server's clock and the cluster's, at most, as a rule."""
 _MAX_NEW_JOBS = 50
 """Jobs made in one round: the rest waits for the next, a fraction of a second later."""
 
@@ -168,6 +170,10 @@ class _View:
         """A task's entries in the queues of the settings."""
         return self._entries.get(task, ())
 
+    def foreign(self, task: str) -> bool:
+        """Whether a task surely waits in a queue that is not the settings'."""
+        return not self.seen(task) and any(place.queue not in self.names for place in self.places(task))
+
     def nowhere(self, task: str) -> bool:
         """Whether a task surely waits in no queue of the server."""
         return self.state.places is not None and not self.places(task)
@@ -282,8 +288,10 @@ def _over_in_progress(view: _View, job: JobFacts, task: Task) -> Action | _Verdi
     claim = task.claim
     if claim is None and _started_late(view, job, task):
         return _start_over(view, job, task, Claim(job.uid, 0, pod="", job=job.name, requeued=True))
-    if claim is None or claim.job_uid != job.uid:
+    if claim is None or claim.job_uid != job.uid or _runs_elsewhere(job, task, claim):
         return _SETTLED  # another agent's, or another Job's
+    if view.foreign(job.task):
+        return _SETTLED  # moved to a queue of others
     if claim.requeued:  # killed between the mark and the queue
         if _started_late(view, job, task):
             return _start_over(view, job, task, claim)
@@ -302,6 +310,16 @@ def _over_in_progress(view: _View, job: JobFacts, task: Task) -> Action | _Verdi
     if _started_late(view, job, task):
         return _start_over(view, job, task, _marked(claim, found))
     return _requeue(job, task, _marked(claim, found), found.reason) if view.doubt_is_over(job) else None
+
+
+def _runs_elsewhere(job: JobFacts, task: Task, claim: Claim) -> bool:
+    """Started by somebody else long after our Job was over: the claim is an old run's, which nobody clears.
+
+    Two signs, since neither is sure: the server's clock may be off, and a pod may die before its first report.
+    """
+    since = job.over_since
+    late = since is not None and task.status_changed > since + _CLOCKS_APART
+    return late and bool(task.last_worker) and bool(claim.pod) and claim.pod not in task.last_worker
 
 
 def _started_late(view: _View, job: JobFacts, task: Task) -> bool:

@@ -22,7 +22,7 @@ from controller.acting import CALL
 from controller.cluster.interface import Cluster
 from controller.plan import Plan, in_doubt, wants_places
 from controller.settings import Settings
-from controller.state import VANISHED, JobEnd, JobFacts, PodFacts, QueueFacts, Refusal, State, places_of
+from controller.state import ENDED, VANISHED, JobEnd, JobFacts, PodFacts, QueueFacts, Refusal, State, places_of
 from protocol import labels
 
 log = logging.getLogger("podstrap.controller")
@@ -44,6 +44,9 @@ class Reader:
         self._queue_ids: dict[str, str] = {}
         self._missing: set[str] = set()
         self._settled: frozenset[str] = frozenset()
+        self._done: frozenset[str] = frozenset()
+        """Settled with an ended task: for ever, whatever becomes of the task. The others are looked at once a minute.
+        """
         self._unsettled: dict[str, JobFacts] = {}
         self._doubts: dict[str, tuple[object, datetime]] = {}
         self._extra = 0
@@ -52,7 +55,7 @@ class Reader:
     def read(self, now: datetime, *, minute: bool) -> State:
         """What is. Raises ClusterError and what clearml_api raises: then nothing is known and nothing is done."""
         if minute:
-            self._settled = frozenset()
+            self._settled = self._done
         jobs = self._jobs(now)
         limit = self._limit(jobs)
         found = self._queues(limit)
@@ -69,6 +72,9 @@ class Reader:
     def learn(self, state: State, plan: Plan) -> None:
         """Keep what saves requests in the next round."""
         self._settled = plan.settled
+        ended = {task.id for task in state.tasks.values() if task.status in ENDED}
+        self._done &= plan.settled
+        self._done |= {job.uid for job in state.jobs if job.uid in plan.settled and job.task in ended}
         self._unsettled = {job.uid: job for job in state.jobs if job.uid not in plan.settled}
         if plan.starved:
             self._extra = min(_MOST_EXTRA, max(MARGIN, self._extra * 2))

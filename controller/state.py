@@ -137,6 +137,12 @@ class JobFacts:
         """Whether a pod of it has started and not ended."""
         return any(pod.phase in ("Running", "Unknown") for pod in self.pods)
 
+    @property
+    def over_since(self) -> datetime | None:
+        """When the last of its pods ended; None when nothing tells."""
+        moments = [pod.finished for pod in self.pods] + [self.end.at if self.end else None]
+        return max((moment for moment in moments if moment), default=None)
+
     def is_for(self, entry: QueueEntry) -> bool:
         """Whether it was made for this very queue entry."""
         return self.task == entry.task and self.added == added_millis(entry.added)

@@ -359,3 +359,12 @@ def test_entry_that_an_ended_task_left_behind_is_removed() -> None:
     assert decide(state(one, jobs=(over,), q1="a")).actions == (RemoveEntry("a", "q1"),)
     again = replace(one, status_changed=ADDED - timedelta(seconds=1))
     assert decide(state(again, jobs=(over,), q1="a")).actions == ()
+
+
+def test_old_claim_does_not_take_a_task_from_the_agent_that_runs_it_now() -> None:
+    """Failed by us, enqueued again without a reset in a queue of clearml-agent: the runtime still has our claim."""
+    over = job(end=FAILED, pods=(ended(3, said=Outcome.FAILED, finished=NOW - timedelta(minutes=9)),))
+    theirs = task(status="in_progress", claim=HELD, last_worker="host:agent:0", status_changed=NOW)
+    assert decide(state(theirs, jobs=(over,))) == Plan(settled=frozenset({"u1"}))
+    ours = replace(theirs, last_worker="podstrap:p")
+    assert [type(one) for one in decide(state(ours, jobs=(over,))).actions] == [FinishTask]
