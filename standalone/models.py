@@ -1,0 +1,152 @@
+"""Models: where a task's weights were put, with their facts."""
+
+from __future__ import annotations
+
+from standalone.query import base_fields, candidates, expanded, project, select
+from standalone.store import Document
+from standalone.tasks import task_of
+from standalone.wire import COMPANY, USER, Call, Refusal, check_name, endpoint, new_id
+
+REFERENCES = {"company": "company", "user": "user", "project": "project", "task": "task", "parent": "model"}
+FIELDS = (
+    "name", "uri", "comment", "tags", "system_tags", "framework", "design", "labels", "ready", "parent", "project",
+    "task", "metadata",
+)  # fmt: skip
+
+
+def model_of(call: Call, identity: str) -> Document:
+    """The model. Raises Refusal 201."""
+    found = call.store.get("model", identity)
+    if found is None:
+        text = "Invalid model id (no such public or company model)"
+        raise Refusal(400, 201, f"{text}: id={identity}, company={COMPANY}")
+    return found
+
+
+def _new(call: Call, fields: Document) -> Document:
+    model: Document = {
+        "id": new_id(),
+        "company": COMPANY,
+        "user": USER,
+        "created": call.now,
+        "last_update": call.now,
+        "last_change": call.now,
+        "tags": [],
+        "system_tags": [],
+        "labels": {},
+        "ready": True,
+        "ui_cache": {},
+        "metadata": {},
+        **fields,
+    }
+    check_name(str(model.get("name") or ""))
+    model["metadata"] = _metadata(model["metadata"])
+    call.store.put("model", model)
+    return model
+
+
+@endpoint("models.create", required=("uri", "name"))
+def _create(call: Call) -> Document:
+    given = {key: call.data[key] for key in FIELDS if call.data.get(key) is not None}
+    if task := call.store.get("task", call.text("task")):
+        given.setdefault("project", task.get("project"))
+    return {"id": _new(call, given)["id"], "created": True}
+
+
+@endpoint("models.get_by_id", required=("model",))
+def _get_by_id(call: Call) -> Document:
+    return {"model": model_of(call, call.text("model"))}
+
+
+@endpoint("models.get_by_task_id", required=("task",))
+def _get_by_task_id(call: Call) -> Document:
+    output = task_of(call, call.text("task"))["models"].get("output") or []
+    return {"model": model_of(call, output[-1]["model"])} if output else {}
+
+
+@endpoint("models.get_all")
+def _get_all(call: Call) -> Document:
+    found = select(call, candidates(call.store, "model", call.data))
+    return {"models": [project(model, call.texts("only_fields")) for model in found]}
+
+
+@endpoint("models.get_all_ex", "models.get_by_id_ex")
+def _get_all_ex(call: Call) -> Document:
+    found = select(call, candidates(call.store, "model", call.data))
+    fields = base_fields(call, REFERENCES)
+    return {"models": [project(expanded(call, model, REFERENCES), fields) for model in found]}
+
+
+@endpoint("models.edit", "models.update", required=("model",))
+def _edit(call: Call) -> Document:
+    model = model_of(call, call.text("model"))
+    fields = {key: call.data[key] for key in FIELDS if call.data.get(key) is not None}
+    if "metadata" in fields:
+        fields["metadata"] = _metadata(fields["metadata"])
+    call.store.put("model", {**model, **fields, "last_update": call.now, "last_change": call.now})
+    return {"updated": 1, "fields": {**fields, "last_update": call.now}}
+
+
+@endpoint("models.set_ready", "models.publish", required=("model",))
+def _set_ready(call: Call) -> Document:
+    model = model_of(call, call.text("model"))
+    call.store.put("model", {**model, "ready": True, "last_update": call.now})
+    return {"updated": 1, "published_task": {}}
+
+
+@endpoint("models.update_for_task", required=("task",))
+def _update_for_task(call: Call) -> Document:
+    """The model of a task's output, made when there is none."""
+    task = task_of(call, call.text("task"))
+    given = {key: call.data[key] for key in ("uri", "name", "comment", "tags", "system_tags") if call.data.get(key)}
+    if override := call.text("override_model_id"):
+        model = {**model_of(call, override), **given, "last_update": call.now}
+        call.store.put("model", model)
+        return {"id": model["id"], "created": False, "updated": 1, "fields": given}
+    given.setdefault("name", task["name"])
+    model = _new(call, {"task": task["id"], "project": task.get("project"), **given})
+    rows = [*task["models"]["output"], {"name": "output", "model": model["id"], "updated": call.now}]
+    call.store.put("task", {**task, "models": {**task["models"], "output": rows}})
+    return {"id": model["id"], "created": True, "updated": 1, "fields": given}
+
+
+@endpoint("models.add_or_update_metadata", required=("model", "metadata"))
+def _add_metadata(call: Call) -> Document:
+    model = model_of(call, call.text("model"))
+    before = {} if call.flag("replace_metadata") else model.get("metadata") or {}
+    call.store.put(
+        "model", {**model, "metadata": {**before, **_metadata(call.data["metadata"])}, "last_update": call.now}
+    )
+    return {"updated": 1}
+
+
+@endpoint("models.delete_metadata", required=("model", "keys"))
+def _delete_metadata(call: Call) -> Document:
+    model = model_of(call, call.text("model"))
+    kept = {key: value for key, value in (model.get("metadata") or {}).items() if key not in call.texts("keys")}
+    call.store.put("model", {**model, "metadata": kept})
+    return {"updated": 1}
+
+
+@endpoint("models.delete", required=("model",))
+def _delete(call: Call) -> Document:
+    model = model_of(call, call.text("model"))
+    call.store.delete("model", model["id"])
+    return {"deleted": True, "url": model.get("uri")}
+
+
+@endpoint("models.archive_many", "models.unarchive_many", required=("ids",))
+def _archive(call: Call) -> Document:
+    return {"succeeded": [{"id": one} for one in call.texts("ids")], "failed": []}
+
+
+@endpoint("models.get_frameworks")
+def _get_frameworks(call: Call) -> Document:
+    return {"frameworks": sorted({str(one["framework"]) for one in call.store.find("model") if one.get("framework")})}
+
+
+def _metadata(value: object) -> Document:
+    """A list of {key, type, value}, or a mapping by key already."""
+    if isinstance(value, list):
+        return {str(row["key"]): row for row in value if isinstance(row, dict) and row.get("key")}
+    return dict(value) if isinstance(value, dict) else {}

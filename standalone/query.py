@@ -1,0 +1,192 @@
+"""Lists as the API gives them: filtered by what a request names, ordered, paged, cut to `only_fields`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from standalone.store import Document, Store
+from standalone.wire import Call, invalid
+
+_LISTS = ("tags", "system_tags")
+_PLAIN = ("type", "user", "parent", "project", "status", "company", "framework", "task", "ready", "execution.queue")
+_TIMES = ("last_update", "created", "started", "completed", "status_changed", "last_change", "active_duration")
+_OPERATORS = ("__$or", "__$and", "__$all", "__$any", "__$not", "__$nop")
+MOST = 500
+
+
+def select(call: Call, documents: Iterable[Document], *, default_size: int = MOST) -> list[Document]:
+    """The documents that a `get_all` asks for, in its order and page."""
+    found = [one for one in documents if matches(call.data, one)]
+    _order(call, found)
+    size = call.number("size", 0) or call.number("page_size", 0)
+    if size <= 0:
+        return found if call.data.get("id") else found[:default_size]
+    start = max(0, call.number("page", 0)) * size
+    return found[start : start + size]
+
+
+def candidates(store: Store, kind: str, data: Mapping[str, Any]) -> Iterable[Document]:
+    """What the database can narrow down by itself."""
+    columns: dict[str, Any] = {}
+    for name in ("id", "status", "project", "parent"):
+        value = data.get(name)
+        if value and not (isinstance(value, list) and any(_special(one) for one in value)):
+            columns[name] = [value] if isinstance(value, str) else [str(one) for one in value]
+    return store.find(kind, **columns)
+
+
+def matches(data: Mapping[str, Any], document: Document) -> bool:
+    """Whether a document fits every condition of a request."""
+    if not data.get("search_hidden") and not data.get("id") and "hidden" in (document.get("system_tags") or ()):
+        return False
+    ids = data.get("id")
+    if ids and document["id"] not in ([ids] if isinstance(ids, str) else ids):
+        return False
+    if (name := data.get("name")) and not _like(str(name), str(document.get("name") or "")):
+        return False
+    for field in _LISTS:
+        if (wanted := data.get(field)) and not _tags(wanted, document.get(field) or []):
+            return False
+    for field in _PLAIN:
+        if (value := data.get(field)) is not None and not _among(value, at(document, field)):
+            return False
+    for field in _TIMES:
+        if (value := data.get(field)) is not None and not _in_range(value, at(document, field)):
+            return False
+    return all(_pattern(data[key], document, any) for key in ("_any_",) if data.get(key)) and all(
+        _pattern(data[key], document, all) for key in ("_all_",) if data.get(key)
+    )
+
+
+def project(document: Document, only: Iterable[str]) -> Document:
+    """Only the fields asked for (dotted ones too), and always the id."""
+    fields = list(only)
+    if not fields:
+        return document
+    cut: Document = {"id": document["id"]}
+    for field in fields:
+        value = at(document, field)
+        if value is not None:
+            _put(cut, field.split("."), value)
+    return cut
+
+
+def at(document: Any, path: str) -> Any:
+    """The value at a dotted path; None when there is none."""
+    for part in path.split("."):
+        if not isinstance(document, Mapping):
+            return None
+        document = document.get(part)
+    return document
+
+
+def expanded(call: Call, document: Document, references: Mapping[str, str]) -> Document:
+    """`get_all_ex`: a reference becomes {id, and what `only_fields` asks of it}; `references`: path -> kind."""
+    result = dict(document)
+    for path, kind in references.items():
+        identity = at(result, path)
+        if not isinstance(identity, str) or not identity:
+            continue
+        wanted = [field[len(path) + 1 :] for field in call.texts("only_fields") if field.startswith(path + ".")]
+        other = call.store.get(kind, identity) if wanted else None
+        facts = {field: at(other, field) for field in wanted if other and at(other, field) is not None}
+        parts = path.split(".")
+        if len(parts) == 2:
+            result[parts[0]] = dict(result[parts[0]])
+        _put(result, parts, {"id": identity, **facts})
+    return result
+
+
+def base_fields(call: Call, references: Mapping[str, str]) -> list[str]:
+    """`only_fields` with each reference's own field instead of the fields of what it points to."""
+    fields = []
+    for field in call.texts("only_fields"):
+        reference = next((path for path in references if field.startswith(path + ".")), None)
+        fields.append(reference or field)
+    return fields
+
+
+def _put(target: Document, parts: list[str], value: Any) -> None:
+    for part in parts[:-1]:
+        inner = target.get(part)
+        target[part] = dict(inner) if isinstance(inner, Mapping) else {}
+        target = target[part]
+    target[parts[-1]] = value
+
+
+def _order(call: Call, found: list[Document]) -> None:
+    for field in reversed(call.texts("order_by")):
+        name, backwards = field.lstrip("-"), field.startswith("-")
+        found.sort(key=lambda one: _sortable(at(one, name)), reverse=backwards)
+
+
+def _sortable(value: Any) -> tuple[int, float, str]:
+    if isinstance(value, (int, float)):
+        return 1, float(value), ""
+    return (0, 0.0, "") if value is None else (2, 0.0, str(value))
+
+
+def _like(pattern: str, text: str) -> bool:
+    try:
+        return re.search(pattern, text, re.I) is not None
+    except re.error as error:
+        raise invalid(f"error for field 'name'. {pattern!r} is no regular expression: {error}") from None
+
+
+def _special(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and (value.startswith(("-", "__$"))))
+
+
+def _tags(wanted: Any, have: list[str]) -> bool:
+    """Tags: one of them is enough, unless `__$all` or `__$and` stands before; `-tag` or `__$not` excludes."""
+    words = [wanted] if isinstance(wanted, str) else [str(word) for word in wanted]
+    every = any(word in ("__$all", "__$and") for word in words)
+    include: list[str] = []
+    exclude: list[str] = []
+    negate = False
+    for word in words:
+        if word == "__$not":
+            negate = True
+        elif word not in _OPERATORS:
+            (exclude if negate or word.startswith("-") else include).append(word.removeprefix("-"))
+            negate = False
+    if any(word in have for word in exclude):
+        return False
+    return not include or (all if every else any)(word in have for word in include)
+
+
+def _among(wanted: Any, have: Any) -> bool:
+    if isinstance(wanted, list):
+        plain = [one for one in wanted if not (isinstance(one, str) and one in _OPERATORS)]
+        exclude = [one[1:] for one in plain if isinstance(one, str) and one.startswith("-")]
+        include = [one for one in plain if not (isinstance(one, str) and one.startswith("-"))]
+        return have not in exclude and (not include or have in include)
+    return bool(have == wanted)
+
+
+def _in_range(wanted: Any, have: Any) -> bool:
+    """`[">=2026-01-01T00:00:00", "<..."]`, or `[from, to]`."""
+    values = wanted if isinstance(wanted, list) else [wanted]
+    if have is None:
+        return False
+    plain = [value for value in values if not (isinstance(value, str) and value[:1] in "<>=")]
+    if len(plain) == 2 and len(values) == 2:
+        return (plain[0] is None or have >= plain[0]) and (plain[1] is None or have <= plain[1])
+    for value in values:
+        if not isinstance(value, str):
+            continue
+        sign, bound = re.match(r"([<>]=?)?(.*)", value).groups()  # type: ignore[union-attr]
+        holds = {">": have > bound, ">=": have >= bound, "<": have < bound, "<=": have <= bound}.get(
+            sign, have == bound
+        )
+        if not holds:
+            return False
+    return True
+
+
+def _pattern(condition: Mapping[str, Any], document: Document, combine: Any) -> bool:
+    fields = condition.get("fields") or []
+    pattern = str(condition.get("pattern") or "")
+    return bool(combine(_like(pattern, str(at(document, field) or "")) for field in fields)) if pattern else True

@@ -1,0 +1,209 @@
+"""Queues: ordered tasks. Taking one out is atomic: exactly one caller gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from standalone.query import expanded, project, select
+from standalone.store import Document
+from standalone.wire import COMPANY, Call, Refusal, check_name, endpoint, new_id
+
+DEFAULT_TAG = "default"
+
+
+def queue_of(call: Call, identity: str) -> Document:
+    """The queue. Raises Refusal 701."""
+    found = call.store.get("queue", identity)
+    if found is None:
+        raise Refusal(400, 701, f"Invalid queue id: id={identity}, company={COMPANY}")
+    return found
+
+
+def create(call: Call, name: str, tags: list[str] | None = None, system_tags: list[str] | None = None) -> str:
+    """Make a queue; its id. Raises Refusal 801 when the name is taken."""
+    check_name(name)
+    if next(call.store.find("queue", name=name), None):
+        text = "Value combination already exists (unique field already contains this value)"
+        raise Refusal(400, 801, f"{text}: name={name}, company={COMPANY}")
+    identity = new_id()
+    call.store.put(
+        "queue",
+        {
+            "id": identity,
+            "name": name,
+            "company": COMPANY,
+            "created": call.now,
+            "tags": tags or [],
+            "system_tags": system_tags or [],
+            "last_update": call.now,
+            "metadata": {},
+        },
+    )
+    return identity
+
+
+def default(call: Call) -> Document:
+    """The queue that enqueueing without a queue means; made when there is none."""
+    for queue in call.store.find("queue"):
+        if DEFAULT_TAG in queue["system_tags"]:
+            return queue
+    return queue_of(call, create(call, "default", system_tags=[DEFAULT_TAG]))
+
+
+def touch(call: Call, queue: str) -> None:
+    """Its content changed."""
+    call.store.put("queue", {**queue_of(call, queue), "last_update": call.now})
+
+
+def _with_entries(call: Call, queue: Document, most: int | None) -> Document:
+    entries = [{"task": task, "added": added} for task, added in call.store.entries(queue["id"], most)]
+    return {**queue, "entries": entries}
+
+
+@endpoint("queues.create", required=("name",))
+def _create(call: Call) -> Document:
+    return {"id": create(call, call.text("name"), call.texts("tags"), call.texts("system_tags"))}
+
+
+@endpoint("queues.get_by_id", required=("queue",))
+def _get_by_id(call: Call) -> Document:
+    most = call.number("max_task_entries", 0) or None
+    return {"queue": _with_entries(call, queue_of(call, call.text("queue")), most)}
+
+
+@endpoint("queues.get_default")
+def _get_default(call: Call) -> Document:
+    queue = default(call)
+    return {"id": queue["id"], "name": queue["name"]}
+
+
+@endpoint("queues.get_all")
+def _get_all(call: Call) -> Document:
+    most = call.number("max_task_entries", 0) or None
+    wanted = call.texts("only_fields")
+    found = select(call, call.store.find("queue", id=call.texts("id") or None))
+    needs_entries = not wanted or any(field.split(".")[0] == "entries" for field in wanted)
+    full = [_with_entries(call, queue, most) if needs_entries else queue for queue in found]
+    return {"queues": [project(queue, wanted) for queue in full]}
+
+
+@endpoint("queues.get_all_ex")
+def _get_all_ex(call: Call) -> Document:
+    most = call.number("max_task_entries", 0) or None
+    rows = []
+    for queue in select(call, call.store.find("queue", id=call.texts("id") or None)):
+        full = expanded(call, _with_entries(call, queue, most), {"company": "company"})
+        for entry in full["entries"]:
+            task = call.store.get("task", entry["task"])
+            entry["task"] = {"id": entry["task"], **({"name": task["name"]} if task else {})}
+        workers = [worker for worker in call.store.find("worker") if queue["id"] in worker.get("queues", ())]
+        rows.append({**full, "workers": [{"name": worker["id"], "ip": worker.get("ip", "")} for worker in workers]})
+    return {"queues": [project(row, call.texts("only_fields")) for row in rows]}
+
+
+@endpoint("queues.update", required=("queue",))
+def _update(call: Call) -> Document:
+    queue = queue_of(call, call.text("queue"))
+    fields: Document = {name: call.data[name] for name in ("name", "tags", "system_tags") if name in call.data}
+    if "name" in fields:
+        check_name(str(fields["name"]))
+    call.store.put("queue", {**queue, **fields, "last_update": call.now})
+    return {"updated": 1, "fields": fields}
+
+
+@endpoint("queues.delete", required=("queue",))
+def _delete(call: Call) -> Document:
+    queue = queue_of(call, call.text("queue"))
+    waiting = call.store.entries(queue["id"])
+    if waiting and not call.flag("force"):
+        raise Refusal(400, 704, f"Queue is not empty, use force=true to delete: id={queue['id']}")
+    for task, _ in waiting:
+        call.store.remove_entry(queue["id"], task)
+        document = call.store.get("task", task)
+        if document and document["status"] == "queued":
+            call.store.put("task", {**document, "status": "created", "status_changed": call.now})
+    call.store.delete("queue", queue["id"])
+    return {"deleted": 1}
+
+
+@endpoint("queues.add_task", required=("queue", "task"))
+def _add_task(call: Call) -> Document:
+    queue = queue_of(call, call.text("queue"))
+    added = call.store.add_entry(queue["id"], call.text("task"), call.now)
+    if not added:
+        raise Refusal(400, 702, f"Queue already contains task: task={call.text('task')}")
+    touch(call, queue["id"])
+    return {"added": 1}
+
+
+@endpoint("queues.remove_task", required=("queue", "task"))
+def _remove_task(call: Call) -> Document:
+    queue, task = call.text("queue"), call.text("task")
+    if call.store.get("queue", queue) is None or not call.store.remove_entry(queue, task):
+        text = "Invalid queue id or task not in queue"
+        raise Refusal(400, 703, f"{text}: task={task}, id={queue}, company={COMPANY}")
+    touch(call, queue)
+    return {"removed": 1}
+
+
+@endpoint("queues.get_next_task", required=("queue",))
+def _get_next_task(call: Call) -> Document:
+    """Pop the head; with `task`, only if it is the head."""
+    queue = queue_of(call, call.text("queue"))
+    head = call.store.entries(queue["id"], 1)
+    if not head or (call.data.get("task") and head[0][0] != call.text("task")):
+        return {}
+    task, added = head[0]
+    call.store.remove_entry(queue["id"], task)
+    touch(call, queue["id"])
+    answer: Document = {"entry": {"task": task, "added": added}}
+    document = call.store.get("task", task)
+    if call.flag("get_task_info") and document:
+        answer["task_info"] = {"company": COMPANY, "user": document["user"]}
+    return answer
+
+
+@endpoint("queues.peek_task", required=("queue",))
+def _peek_task(call: Call) -> Document:
+    head = call.store.entries(queue_of(call, call.text("queue"))["id"], 1)
+    return {"task": head[0][0]} if head else {}
+
+
+@endpoint("queues.get_num_entries", required=("queue",))
+def _get_num_entries(call: Call) -> Document:
+    return {"num": call.store.count_entries(queue_of(call, call.text("queue"))["id"])}
+
+
+@endpoint("queues.move_task_to_front", required=("queue", "task"))
+def _move_to_front(call: Call) -> Document:
+    return _move(call, lambda _order, _at: 0)
+
+
+@endpoint("queues.move_task_to_back", required=("queue", "task"))
+def _move_to_back(call: Call) -> Document:
+    return _move(call, lambda order, _at: order - 1)
+
+
+@endpoint("queues.move_task_forward", required=("queue", "task"))
+def _move_forward(call: Call) -> Document:
+    return _move(call, lambda _order, at: max(0, at - max(1, call.number("count", 1))))
+
+
+@endpoint("queues.move_task_backward", required=("queue", "task"))
+def _move_backward(call: Call) -> Document:
+    return _move(call, lambda order, at: min(order - 1, at + max(1, call.number("count", 1))))
+
+
+def _move(call: Call, where: Callable[[int, int], int]) -> Document:
+    queue, task = queue_of(call, call.text("queue"))["id"], call.text("task")
+    order = [one for one, _ in call.store.entries(queue)]
+    if task not in order:
+        text = "Invalid queue id or task not in queue"
+        raise Refusal(400, 703, f"{text}: task={task}, id={queue}, company={COMPANY}")
+    position = where(len(order), order.index(task))
+    order.remove(task)
+    order.insert(position, task)
+    for place, one in enumerate(order):
+        call.store.sql.execute("UPDATE entry SET place=? WHERE queue=? AND task=?", (place + 1, queue, one))
+    touch(call, queue)
+    return {"position": position}

@@ -1,0 +1,222 @@
+"""Edits of single fields: definition, hyper-parameters, configuration, runtime, artifacts, models, requirements.
+
+The definition of a task that ran may only be changed with `force` (the SDK sends it); user properties, runtime keys
+and status messages always may, but runtime keys not on a finished task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from standalone.store import Document
+from standalone.task_status import FINAL, write
+from standalone.tasks import EDITABLE, check_type, shape, task_of
+from standalone.wire import USER, Call, Refusal, bad_data, check_name, endpoint
+
+PROPERTIES = "properties"
+
+
+@endpoint("tasks.edit", "tasks.update", "tasks.update_batch", required=("task",))
+def _edit(call: Call) -> Document:
+    """`edit` and `update`: the fields given. `update` sets the status message too, in any state."""
+    task = task_of(call, call.text("task"))
+    fields = {key: call.data[key] for key in (*EDITABLE, "status_message") if call.data.get(key) is not None}
+    if call.data.get("created") or call.data.get("last_iteration") is not None:
+        fields.update({key: call.data[key] for key in ("created", "last_iteration") if call.data.get(key) is not None})
+    if "name" in fields:
+        check_name(str(fields["name"]))
+    if "type" in fields:
+        check_type(str(fields["type"]))
+    if "output_dest" in fields:
+        fields["output"] = {**task.get("output", {}), "destination": fields.pop("output_dest")}
+    shown = dict(fields)
+    for key in ("script", "execution", "models", "output"):
+        if isinstance(fields.get(key), dict):
+            fields[key] = {**(task.get(key) or {}), **fields[key]}
+    if "execution" in shown and "queue" in (task.get("execution") or {}):
+        fields["execution"].setdefault("queue", task["execution"]["queue"])
+    stamp: Document = {"last_change": call.now, "last_changed_by": USER}
+    if {"script", "execution", "hyperparams", "configuration", "models", "container", "runtime"} & set(fields):
+        stamp["last_update"] = call.now
+    write(call, task, {**fields, **stamp})
+    shape(task)
+    call.store.put("task", task)
+    return {"updated": 1, "fields": {**{key: task.get(key, shown[key]) for key in shown}, **stamp}}
+
+
+@endpoint("tasks.edit_runtime", required=("task",))
+def _edit_runtime(call: Call) -> Document:
+    """Single keys of the runtime; a dot in a key is stored as %2E."""
+    task = task_of(call, call.text("task"))
+    if task["status"] in FINAL:
+        raise Refusal(400, 110, f"Invalid task status: expected=created, status={task['status']}")
+    runtime = dict(task.get("runtime") or {})
+    for key in call.texts("remove"):
+        runtime.pop(_escaped(key), None)
+    for key, value in (call.data.get("add_or_update") or {}).items():
+        runtime[_escaped(key)] = value
+    write(call, task, {"runtime": runtime, "last_change": call.now, "last_update": call.now})
+    return {"updated": 1}
+
+
+@endpoint("tasks.edit_hyper_params", required=("task", "hyperparams"))
+def _edit_hyper_params(call: Call) -> Document:
+    task = task_of(call, call.text("task"))
+    rows = [row for row in call.data["hyperparams"] if isinstance(row, dict)]
+    sections = {str(row.get("section") or "") for row in rows}
+    if sections != {PROPERTIES}:
+        _check_draft(call, task)
+    mode = call.text("replace_hyperparams", "none")
+    found: Document = {} if mode == "all" else {name: dict(params) for name, params in task["hyperparams"].items()}
+    if mode == "section":
+        found = {name: params for name, params in found.items() if name not in sections}
+    for row in rows:
+        section, name = str(row.get("section") or ""), str(row.get("name") or "")
+        if not section or not name:
+            raise bad_data("hyperparams: section and name are required")
+        found.setdefault(section, {})[_escaped(name)] = {key: row[key] for key in row if row[key] is not None}
+    write(call, task, {"hyperparams": found, "last_change": call.now, "last_update": call.now})
+    return {"updated": 1}
+
+
+@endpoint("tasks.delete_hyper_params", required=("task", "hyperparams"))
+def _delete_hyper_params(call: Call) -> Document:
+    task = task_of(call, call.text("task"))
+    found = {name: dict(params) for name, params in task["hyperparams"].items()}
+    for row in call.data["hyperparams"]:
+        section, name = str(row.get("section") or ""), row.get("name")
+        if name is None:
+            found.pop(section, None)
+        else:
+            found.get(section, {}).pop(_escaped(str(name)), None)
+    write(call, task, {"hyperparams": found, "last_change": call.now})
+    return {"deleted": 1}
+
+
+@endpoint("tasks.get_hyper_params", required=("tasks",))
+def _get_hyper_params(call: Call) -> Document:
+    rows = []
+    for identity in call.texts("tasks"):
+        params = [row for section in task_of(call, identity)["hyperparams"].values() for row in section.values()]
+        rows.append({"task": identity, "hyperparams": params})
+    return {"params": rows}
+
+
+@endpoint("tasks.edit_configuration", required=("task", "configuration"))
+def _edit_configuration(call: Call) -> Document:
+    task = task_of(call, call.text("task"))
+    _check_draft(call, task)
+    found: Document = {} if call.flag("replace_configuration") else dict(task["configuration"])
+    for row in call.data["configuration"]:
+        found[_escaped(str(row.get("name") or ""))] = {key: row[key] for key in row if row[key] is not None}
+    write(call, task, {"configuration": found, "last_change": call.now})
+    return {"updated": 1}
+
+
+@endpoint("tasks.delete_configuration", required=("task", "configuration"))
+def _delete_configuration(call: Call) -> Document:
+    task = task_of(call, call.text("task"))
+    _check_draft(call, task)
+    gone = {_escaped(name) for name in call.texts("configuration")}
+    found = {name: row for name, row in task["configuration"].items() if name not in gone}
+    write(call, task, {"configuration": found, "last_change": call.now})
+    return {"deleted": 1}
+
+
+@endpoint("tasks.get_configurations", required=("tasks",))
+def _get_configurations(call: Call) -> Document:
+    names = {_escaped(name) for name in call.texts("names")}
+    rows = []
+    for identity in call.texts("tasks"):
+        found = task_of(call, identity)["configuration"]
+        wanted = [row for name, row in found.items() if not names or name in names]
+        rows.append({"task": identity, "configuration": wanted})
+    return {"configurations": rows}
+
+
+@endpoint("tasks.get_configuration_names", required=("tasks",))
+def _get_configuration_names(call: Call) -> Document:
+    found = [(identity, sorted(task_of(call, identity)["configuration"])) for identity in call.texts("tasks")]
+    return {"configurations": [{"task": identity, "names": names} for identity, names in found if names]}
+
+
+@endpoint("tasks.set_requirements", required=("task", "requirements"))
+def _set_requirements(call: Call) -> Document:
+    task = task_of(call, call.text("task"))
+    script = {**(task.get("script") or {}), "requirements": call.data["requirements"]}
+    write(call, task, {"script": script, "last_change": call.now, "last_update": call.now})
+    return {"updated": 1, "fields": {}}
+
+
+@endpoint("tasks.add_or_update_artifacts", required=("task", "artifacts"))
+def _add_or_update_artifacts(call: Call) -> Document:
+    task = task_of(call, call.text("task"))
+    _check_alive(call, task)
+
+    def key_of(row: Document) -> tuple[Any, Any]:
+        return row.get("key"), row.get("mode") or "output"
+
+    found = {key_of(row): row for row in task["execution"].get("artifacts") or []}
+    for row in call.data["artifacts"]:
+        found[key_of(row)] = {"mode": "output", **{key: row[key] for key in row if row[key] is not None}}
+    write(call, task, {"execution.artifacts": list(found.values()), "last_update": call.now})
+    return {"updated": 1}
+
+
+@endpoint("tasks.delete_artifacts", required=("task", "artifacts"))
+def _delete_artifacts(call: Call) -> Document:
+    task = task_of(call, call.text("task"))
+    gone = {(row.get("key"), row.get("mode") or "output") for row in call.data["artifacts"]}
+    kept = [
+        row
+        for row in task["execution"].get("artifacts") or []
+        if (row.get("key"), row.get("mode") or "output") not in gone
+    ]
+    write(call, task, {"execution.artifacts": kept, "last_update": call.now})
+    return {"deleted": 1}
+
+
+@endpoint("tasks.add_or_update_model", required=("task", "name", "type", "model"))
+def _add_or_update_model(call: Call) -> Document:
+    def put(rows: list[Document]) -> list[Document]:
+        row = {"name": call.text("name"), "model": call.text("model"), "updated": call.now}
+        return [*(one for one in rows if one.get("name") != row["name"]), row]
+
+    return _models(call, call.text("type"), put)
+
+
+@endpoint("tasks.delete_models", required=("task", "models"))
+def _delete_models(call: Call) -> Document:
+    answer: Document = {"updated": 1}
+    for kind in ("input", "output"):
+        gone = {row.get("name") for row in call.data["models"] if row.get("type") == kind}
+        answer = _models(call, kind, lambda rows, gone=gone: [row for row in rows if row.get("name") not in gone])  # type: ignore[misc]
+    return answer
+
+
+def _models(call: Call, kind: str, edit: Callable[[list[Document]], list[Document]]) -> Document:
+    task = task_of(call, call.text("task"))
+    models = {**task["models"], kind: edit(list(task["models"].get(kind) or []))}
+    write(call, task, {"models": models, "last_update": call.now})
+    return {"updated": 1}
+
+
+@endpoint("tasks.make_public", "tasks.make_private", "models.make_public", "models.make_private")
+def _make_public(call: Call) -> Document:
+    return {"updated": len(call.texts("ids"))}
+
+
+def _check_draft(call: Call, task: Document) -> None:
+    if task["status"] != "created" and not call.flag("force"):
+        raise Refusal(400, 110, f"Invalid task status: expected=created, status={task['status']}")
+
+
+def _check_alive(call: Call, task: Document) -> None:
+    if task["status"] not in ("created", "in_progress") and not call.flag("force"):
+        raise Refusal(400, 110, f"Invalid task status: expected=created, status={task['status']}")
+
+
+def _escaped(key: str) -> str:
+    """MongoDB cannot hold these in a key, and clients see it."""
+    return key.replace("%", "%25").replace(".", "%2E").replace("$", "%24") if set(key) & set("%.$") else key
