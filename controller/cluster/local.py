@@ -66,12 +66,15 @@ class LocalCluster:
         self._shims: list[subprocess.Popen[bytes]] = []
         self._watched: dict[str, int] = {}
         self._due = float("inf")
+        self._ended: dict[str, JobFacts] = {}
 
     def snapshot(self) -> ClusterState:
         """One step, then everything as it is."""
         with self._step():
             pods = self._files.pods()
-            return ClusterState(tuple(self._facts(job, pods.get(job.uid, [])) for job in self._files.jobs()))
+            found = tuple(self._facts(job, pods.get(job.uid, [])) for job in self._files.jobs())
+            self._ended = {job.uid: job for job in found if job.end}
+            return ClusterState(found)
 
     def create(self, manifest: Mapping[str, Any]) -> bool:
         """Take the Job; its pod starts before this returns."""
@@ -158,19 +161,22 @@ class LocalCluster:
 
     def _advance(self, job: JobRecord, pods: list[PodRecord]) -> set[str]:
         """Carry one Job on as far as it goes now; the uids of its pods that live."""
+        if job.end:  # it ended when no pod of it lived any more
+            if job.deleting or self._ttl_is_over(job):
+                self._files.forget(job)
+            return set()
         living = {pod.uid for pod in pods if self._lives(job, pod)}
         self._watch(living)
         if living:
             self._pass_deadline(job)
-            if job.deleting or job.stopped or job.failing or job.end:
+            if job.deleting or job.stopped or job.failing:
                 for uid in living:
                     self._take(uid, "")
             return living
-        if job.deleting or self._ttl_is_over(job):
+        if job.deleting:
             self._files.forget(job)
-        elif job.end is None:
-            return self._next(job, pods)
-        return living
+            return set()
+        return self._next(job, pods)
 
     def _next(self, job: JobRecord, pods: list[PodRecord]) -> set[str]:
         """No pod of an unfinished Job lives: it ends, or makes its next pod."""
@@ -306,6 +312,9 @@ class LocalCluster:
     # Facts
 
     def _facts(self, job: JobRecord, pods: list[PodRecord]) -> JobFacts:
+        known = self._ended.get(job.uid)
+        if known and (known.stopped, known.deleting) == (job.stopped, job.deleting):
+            return known
         metadata = job.manifest["metadata"]
         end = job.end
         return JobFacts(

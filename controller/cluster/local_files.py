@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -69,6 +69,11 @@ class Files:
         for name in ("jobs", "pods", "claims"):
             (root / name).mkdir(parents=True, exist_ok=True)
         root.chmod(0o700)
+        self._known_jobs: dict[Path, tuple[tuple[int, int], JobRecord]] = {}
+        self._known_pods: dict[str, PodRecord] = {}
+        with self.locked():
+            for half in root.glob("pods/.*"):  # made or removed halfway by a controller that was killed
+                shutil.rmtree(half, ignore_errors=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -79,13 +84,14 @@ class Files:
 
     def jobs(self) -> list[JobRecord]:
         """All Jobs, oldest first."""
-        found = [JobRecord(**json.loads(file.read_text())) for file in self.root.glob("jobs/*/[!.]*")]
-        return sorted(found, key=lambda job: (job.created, job.name))
+        found = {file: self._read_job(file) for file in self.root.glob("jobs/*/[!.]*")}
+        self._known_jobs = {file: self._known_jobs[file] for file in found}
+        return sorted(found.values(), key=lambda job: (job.created, job.name))
 
     def job(self, namespace: str, name: str) -> JobRecord | None:
         """One Job."""
         file = self._job_file(namespace, name)
-        return JobRecord(**json.loads(file.read_text())) if file.exists() else None
+        return self._read_job(file) if file.exists() else None
 
     def save(self, job: JobRecord) -> None:
         """Write a Job's file."""
@@ -94,14 +100,17 @@ class Files:
     def forget(self, job: JobRecord) -> None:
         """Remove a Job with its pods' folders."""
         for pod in self.pods_of(job.uid):
-            shutil.rmtree(self.folder(pod.uid), ignore_errors=True)
+            gone = self._beside(pod.uid)  # first out of sight in one step, then removed
+            self.folder(pod.uid).replace(gone)
+            shutil.rmtree(gone, ignore_errors=True)
         self._job_file(job.namespace, job.name).unlink(missing_ok=True)
 
     def pods(self) -> dict[str, list[PodRecord]]:
         """Job uid -> its pods, oldest first."""
         found: dict[str, list[PodRecord]] = {}
-        for file in self.root.glob("pods/[!.]*/pod"):
-            pod = PodRecord(**json.loads(file.read_text()))
+        uids = [uid for uid in os.listdir(self.root / "pods") if not uid.startswith(".")]  # noqa: PTH208 (many)
+        self._known_pods = {uid: self._known_pods.get(uid) or self._read_pod(uid) for uid in uids}
+        for pod in self._known_pods.values():
             found.setdefault(pod.job_uid, []).append(pod)
         for pods in found.values():
             pods.sort(key=lambda pod: pod.number)
@@ -113,8 +122,7 @@ class Files:
 
     def add(self, pod: PodRecord) -> None:
         """Make a pod's folder; it appears with everything in it or not at all."""
-        beside = self.root / "pods" / f".{pod.uid}"
-        shutil.rmtree(beside, ignore_errors=True)
+        beside = self._beside(pod.uid)
         for name in ("home", "volumes"):
             (beside / name).mkdir(parents=True)
         for name in ("alive", "log", "termination"):
@@ -125,6 +133,21 @@ class Files:
     def folder(self, pod_uid: str) -> Path:
         """A pod's folder."""
         return self.root / "pods" / pod_uid
+
+    def _beside(self, pod_uid: str) -> Path:
+        return self.root / "pods" / f".{pod_uid}"
+
+    def _read_job(self, file: Path) -> JobRecord:
+        """From memory while the file is the same: every write makes a new one."""
+        found = file.stat()
+        mark = (found.st_ino, found.st_mtime_ns)
+        known = self._known_jobs.get(file)
+        if known is None or known[0] != mark:
+            known = self._known_jobs[file] = (mark, JobRecord(**json.loads(file.read_text())))
+        return replace(known[1])
+
+    def _read_pod(self, uid: str) -> PodRecord:
+        return PodRecord(**json.loads((self.folder(uid) / "pod").read_text()))
 
     def _job_file(self, namespace: str, name: str) -> Path:
         return self.root / "jobs" / namespace / name

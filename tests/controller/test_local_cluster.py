@@ -316,6 +316,14 @@ def test_finished_job_and_its_pods_go_after_their_time_to_live(tmp_path: Path) -
     assert list((tmp_path / "timed" / "pods").iterdir()) == []
 
 
+def test_folder_left_half_made_or_half_removed_is_cleared_away(tmp_path: Path) -> None:
+    LocalCluster(tmp_path / "state")
+    half = tmp_path / "state" / "pods" / ".some-uid"
+    half.mkdir()
+    assert LocalCluster(tmp_path / "state").snapshot().jobs == ()
+    assert not half.exists()
+
+
 def test_same_job_twice_is_done_another_of_its_name_is_an_error(cluster: LocalCluster) -> None:
     assert cluster.create(manifest("pass")) is True
     assert cluster.create(manifest("pass")) is False

@@ -63,7 +63,7 @@ class World(RuleBasedStateMachine):
 
     # Users
 
-    @precondition(lambda self: len(self.wanted) < 6)
+    @precondition(lambda self: len(self.wanted) < 3)
     @rule(queue=st.sampled_from(["first", "second"]))
     def enqueue_new(self, queue: str) -> None:
         name = f"task{len(self.wanted)}"
@@ -116,8 +116,11 @@ class World(RuleBasedStateMachine):
         finally:
             self.server.crash_at = None
 
-    @rule()
-    def round_without_a_server(self) -> None:
+    @rule(times=st.integers(0, 3))
+    def round_without_a_server(self, times: int) -> None:
+        if times:  # most of the time: a plain round, which finds more
+            self.loop.round()
+            return
         before = {name: [pod.terminating for pod in job.pods] for name, job in self.cluster.jobs.items()}
         self.server.down = True
         with pytest.raises(PodstrapError):
@@ -125,7 +128,6 @@ class World(RuleBasedStateMachine):
         self.server.down = False
         assert before == {name: [pod.terminating for pod in job.pods] for name, job in self.cluster.jobs.items()}
 
-    @rule()
     def restart(self) -> None:
         self.loop = Loop(
             settings_of(),
@@ -136,7 +138,7 @@ class World(RuleBasedStateMachine):
             render=render,
         )
 
-    @rule(seconds=st.sampled_from([1.0, 10.0, GRACE + 1, 90.0]))
+    @rule(seconds=st.sampled_from([10.0, GRACE + 1, 90.0]))
     def time_passes(self, seconds: float) -> None:
         self.clock.pass_seconds(seconds)
 
@@ -145,7 +147,14 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.cluster.living_pods())
     @rule(data=st.data(), code=st.sampled_from([0, 0, 3]), times=st.integers(1, 5))
     def pod_goes_on(self, data: st.DataObject, code: int, times: int) -> None:
-        job, pod = self._draw(data, self.cluster.living_pods())
+        self._step(*self._draw(data, self.cluster.living_pods()), code, times)
+
+    @precondition(lambda self: self.cluster.living_pods())
+    @rule(times=st.integers(1, 5))
+    def newest_pod_goes_on(self, times: int) -> None:
+        self._step(*self.cluster.living_pods()[-1], 0, times)
+
+    def _step(self, job: Job, pod: Pod, code: int, times: int) -> None:
         for _ in range(times):
             if pod.alive:
                 self.cluster.step(job, pod, code)
@@ -162,8 +171,10 @@ class World(RuleBasedStateMachine):
             self.cluster.finish_silently(job, pod, job.labels[labels.TASK])
 
     @precondition(lambda self: self.cluster.jobs)
-    @rule(data=st.data())
-    def job_is_deleted_by_hand(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), times=st.integers(0, 3))
+    def job_is_deleted_by_hand(self, data: st.DataObject, times: int) -> None:
+        if times:
+            return
         self.loop.round()
         jobs = [name for name, job in self.cluster.jobs.items() if not any(pod.alive for pod in job.pods[:-1])]
         if not jobs:
