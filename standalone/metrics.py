@@ -28,11 +28,18 @@ def _get_task_log(call: Call) -> Document:
         where += " AND at < ?" if earlier else " AND at > ?"
         values.append(int(start))
     direction = "DESC" if earlier else "ASC"
+    # A page holds a timestamp's events all or not at all, as on the real server: `from_timestamp` is exclusive, so
+    # whoever reads on from a page's last timestamp would miss the others of it. Within one, they stand as they came.
+    query = f"SELECT at FROM log WHERE {where} ORDER BY at {direction} LIMIT 1 OFFSET ?"  # noqa: S608
+    border = call.store.sql.execute(query, (*values, size - 1)).fetchone()
+    if border is not None:
+        where += " AND at >= ?" if earlier else " AND at <= ?"
+        values.append(border[0])
     query = (
         "SELECT number, at, worker, level, msg, received FROM log "  # noqa: S608 (constants and parameters)
-        f"WHERE {where} ORDER BY at {direction}, number {direction} LIMIT ?"
+        f"WHERE {where} ORDER BY at {direction}, number ASC"
     )
-    rows = call.store.sql.execute(query, (*values, size)).fetchall()
+    rows = call.store.sql.execute(query, values).fetchall()
     if call.text("order") in ("asc", "desc"):
         rows.sort(key=lambda row: (row[1], row[0]), reverse=call.text("order") == "desc")
     events = [
