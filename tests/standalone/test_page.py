@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 import urllib.error
@@ -371,6 +372,33 @@ def test_configuration_source_and_artifacts_are_shown(session: Session, open_pag
     links = page.evaluate("[...document.querySelectorAll('.details a')].map(link => link.href)")
     assert links == ["https://example.org/model.bin"], "only web addresses become links"
     assert "javascript:window.hit=1" in page.text(".details")
+
+
+def test_artifact_of_this_server_is_fetched_with_the_session_and_saved(
+    server: support.Server, session: Session, open_page: Open
+) -> None:
+    address = upload(server, "page project/made of.1/artifacts/model/weights.bin", b"0123456789")
+    found = [{"key": "weights", "type": "custom", "mode": "output", "uri": address, "content_size": 10}]
+    task = create(session, "has weights", execution={"artifacts": found})
+    page = open_page(f"#/task/{task}", script="let saved; URL.createObjectURL = (blob) => ((saved = blob), 'blob:x');")
+    page.until_text(".details", "weights.bin")
+    page.evaluate("document.querySelector('.details a').click()")
+    page.until("saved")
+    assert page.evaluate("saved.text()") == "0123456789"
+
+
+def upload(server: support.Server, path: str, content: bytes) -> str:
+    """Put a file on the files server, as the SDK does; its address."""
+    part = f'--edge\r\nContent-Disposition: form-data; name="file"; filename="{path}"\r\n\r\n'.encode()
+    keys = server.environ["CLEARML_API_ACCESS_KEY"], server.environ["CLEARML_API_SECRET_KEY"]
+    basic = base64.b64encode(":".join(keys).encode()).decode()
+    request = urllib.request.Request(
+        server.environ["CLEARML_FILES_HOST"],
+        data=part + content + b"\r\n--edge--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=edge", "Authorization": f"Basic {basic}"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return str(answer.read().decode())
 
 
 def test_hostile_text_is_shown_as_text_and_runs_nothing(session: Session, open_page: Open) -> None:
