@@ -1,7 +1,12 @@
 """Kubernetes' strategic merge, for pod specs: what a queue's template does to the base template.
 
 Mappings merge key by key, `null` deletes a key. A list whose items have a merge key in Kubernetes' own schema
-(x-kubernetes-patch-merge-key) merges by it; every other list is replaced, as Kubernetes does.
+(x-kubernetes-patch-merge-key in its OpenAPI document) merges by it; every other list is replaced. `$patch: delete`
+in an item takes that item out, `$patch: replace` in a mapping replaces it whole, as `kubectl patch` has it
+(https://kubernetes.io/docs/tasks/manage-kubernetes-objects/update-api-object-kubectl-patch/).
+
+Where one key excludes another (a volume has one source, a variable one origin) the newer item's keys are the only
+ones that stay: Kubernetes calls it `retainKeys`. Merging the same overrides twice is merging them once.
 """
 
 from __future__ import annotations
@@ -22,22 +27,31 @@ MERGE_KEYS = {
     "imagePullSecrets": "name",
     "topologySpreadConstraints": "topologyKey",
     "resourceClaims": "name",
+    "schedulingGates": "name",
 }
-"""List field -> the key of its items. tolerations and envFrom have none."""
+"""List field -> the key of its items. tolerations, envFrom, command and args have none."""
+
+_RETAIN_KEYS = ("volumes", "resourceClaims")
+_WHOLE_ITEMS = ("env",)
+"""A variable is a name and one origin: nothing of the older one is worth keeping."""
+_DIRECTIVE = "$patch"
 
 
 def merged(base: Any, over: Any, name: str = "") -> Any:
-    """`over` laid over `base`; neither is changed."""
-    if isinstance(base, Mapping) and isinstance(over, Mapping):
-        return _mappings(base, over)
-    if isinstance(base, list) and isinstance(over, list) and name in MERGE_KEYS:
-        return _lists(base, over, MERGE_KEYS[name])
+    """`over` laid over `base`, both the values of the field `name`; neither is changed."""
+    if isinstance(over, Mapping):
+        replaces = over.get(_DIRECTIVE) == "replace" or not isinstance(base, Mapping)
+        return _mappings({} if replaces else base, over)
+    if isinstance(over, list) and name in MERGE_KEYS:
+        return _lists(base if isinstance(base, list) else [], over, name)
     return over
 
 
 def _mappings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
+        if key == _DIRECTIVE:
+            continue
         if value is None:
             result.pop(key, None)
         else:
@@ -45,18 +59,34 @@ def _mappings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def _lists(base: list[Any], over: list[Any], key: str) -> list[Any]:
+def _lists(base: list[Any], over: list[Any], name: str) -> list[Any]:
+    key = MERGE_KEYS[name]
     result = list(base)
     for item in over:
-        name = item.get(key) if isinstance(item, Mapping) else None
-        at = next((n for n, one in enumerate(result) if isinstance(one, Mapping) and one.get(key) == name), None)
-        if name is None or at is None:
-            result.append(item)
+        at = _place(result, item, key)
+        if isinstance(item, Mapping) and item.get(_DIRECTIVE) == "delete":
+            if at is not None:
+                del result[at]
+        elif at is None:
+            result.append(merged(None, item))
         else:
-            result[at] = _variable(result[at], item) if key == "name" and "value" in item else merged(result[at], item)
+            result[at] = _item(result[at], item, name)
     return result
 
 
-def _variable(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """A variable's new value replaces where the old one came from: `value` and `valueFrom` exclude each other."""
-    return {key: value for key, value in merged(base, over).items() if not (key == "valueFrom" and over.get("value"))}
+def _place(items: list[Any], item: Any, key: str) -> int | None:
+    """Where the item stands already; one without its merge key is found by being equal."""
+    wanted = item.get(key) if isinstance(item, Mapping) else None
+    if wanted is None:
+        plain = merged(None, item)
+        return next((n for n, one in enumerate(items) if one == plain), None)
+    return next((n for n, one in enumerate(items) if isinstance(one, Mapping) and one.get(key) == wanted), None)
+
+
+def _item(base: Any, over: Any, name: str) -> Any:
+    if name in _WHOLE_ITEMS:
+        return merged(None, over)
+    result = merged(base, over)
+    if name in _RETAIN_KEYS and isinstance(result, Mapping):
+        return {key: value for key, value in result.items() if key in over}
+    return result
