@@ -69,6 +69,7 @@ class Run:
         self._claim = claimed.claim
         self._process: TaskProcess | None = None
         self._sampler: Sampler | None = None
+        self._facts: dict[str, str] = {}
         self._deadline: float | None = None
         """When SIGKILL comes, once SIGTERM came (monotonic)."""
         self._watch = Watch(
@@ -223,8 +224,16 @@ class Run:
         pod = self._pod
         seconds = pod.timeline.first_line(at)
         pod.console.tell(f"first line after {seconds:.2f} s ({pod.timeline.sentence()})")
-        facts = {FIRST_LINE: f"{seconds:.3f}", TIMELINE: pod.timeline.as_json()}
-        pod.reporter.soon("the timeline", lambda: tasks.set_properties(pod.session, self._task.id, facts))
+        self._facts.update({FIRST_LINE: f"{seconds:.3f}", TIMELINE: pod.timeline.as_json()})
+        self._report_facts()
+
+    def _report_facts(self) -> None:
+        """User properties. Sent twice: now for those who watch, and at the end, since an SDK that connects its
+        parameters in between writes the whole section anew."""
+        pod, facts = self._pod, dict(self._facts)
+        pod.reporter.soon(
+            "user properties", lambda: tasks.set_properties(pod.session, self._task.id, facts, bounds=ONCE)
+        )
 
     def _report_what_was_resolved(self, checkout: Checkout, environment: TaskEnvironment) -> None:
         pod, script = self._pod, self._task.script
@@ -266,11 +275,24 @@ class Run:
         peak = f", peak memory {sampler.peak_memory_bytes / 2**20:.0f} MiB" if sampler else ""
         pod.console.tell(f"{ending.outcome.value} after {seconds:.1f} s: {ending.reason}{peak}")
         pod.words.end(ending, reported=False)
+        self._facts.update(self._summary(ending, seconds))
+        self._report_facts()
         flushed = pod.reporter.finish(self._seconds_to_report())
         reported = ending.outcome is Outcome.DISRUPTED or self._set_status(ending)
         pod.words.end(ending, reported=reported and flushed)
         self._say_goodbye()
         return ending.pod_exit_code
+
+    def _summary(self, ending: Ending, seconds: float) -> dict[str, str]:
+        """The run in a few figures, for the task's user properties."""
+        found = {"podstrap_run_seconds": f"{seconds:.1f}", "podstrap_attempt": str(self._claim.attempt)}
+        if ending.exit_code is not None:
+            found["podstrap_exit_code"] = str(ending.exit_code)
+        if self._sampler and self._sampler.peak_memory_bytes:
+            found["podstrap_peak_memory_mib"] = f"{self._sampler.peak_memory_bytes / 2**20:.0f}"
+        if self._sampler and self._sampler.peak_gpu_memory_mb:
+            found["podstrap_peak_gpu_memory_mib"] = f"{self._sampler.peak_gpu_memory_mb:.0f}"
+        return found
 
     def _set_status(self, ending: Ending) -> bool:
         pod = self._pod

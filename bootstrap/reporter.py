@@ -130,14 +130,14 @@ class Reporter:
             except (ApiUnreachable, NotAnApi, LoginRefused) as trouble:
                 self.trouble = str(trouble).splitlines()[0]
             except ApiError as refused:
+                if "Invalid task id" in refused.server_message:
+                    self._gone = True  # the task was deleted: nobody will read this console
+                    return False
                 if refused.code < 500 and refused.code not in (401, 403, 408, 413, 429):
                     self._tell(f"the server refused console lines: {refused}")
                     return True
                 self.trouble = str(refused)
             else:
-                if answer.errors and any("task" in why.lower() for why in answer.reasons):
-                    self._gone = True  # the task was deleted: nobody will read this console
-                    return False
                 if answer.errors:
                     self._tell(f"the server refused {answer.errors} console events: {dict(answer.reasons)}")
                 if began:

@@ -126,7 +126,9 @@ def _apply(diff: str, root: Path, environment: dict[str, str], programs: Program
     patch = diff.encode("utf-8", "surrogateescape")
     if not patch.endswith(b"\n"):
         patch += b"\n"
-    command: list[str | Path] = ["git", "-C", root, "apply", "--whitespace=nowarn"]
+    _make_inserted_files(diff, root)
+    # --unidiff-zero as clearml-agent: `clearml-task` inserts its Task.init call by a hunk without context.
+    command: list[str | Path] = ["git", "-C", root, "apply", "--whitespace=nowarn", "--unidiff-zero"]
     try:
         programs.run([*command, "-"], environ=environment, stdin=patch)
         return
@@ -142,6 +144,14 @@ def _apply(diff: str, root: Path, environment: dict[str, str], programs: Program
             hint="commit and push the changes, or run the task again from the author's machine",
             last_lines=first.last_lines,
         ) from None
+
+
+def _make_inserted_files(diff: str, root: Path) -> None:
+    """`clearml-task` adds a line to requirements.txt as if the file were there: where it is not, make it, empty."""
+    for name in re.findall(r"^--- a/(\S+)\n\+\+\+ b/\1\n@@ -0,0 ", diff, re.M):
+        file = Path(os.path.normpath(root / name))
+        if root in file.parents and ".git" not in file.parts and not file.parent.is_symlink() and file.parent.is_dir():
+            file.touch(exist_ok=True)
 
 
 def _stored_script(script: Script, folder: Path) -> Checkout:

@@ -29,6 +29,7 @@ from standalone.wire import API_VERSION, ENDPOINTS, Call, Refusal, envelope, inv
 
 _LOADED = (events, metrics, models, people, projects, queues, task_fields, task_life, tasks)
 _API = re.compile(r"/?(?:v(\d+(?:\.\d+)?)/)?([a-z_]+\.[a-z_0-9]+)/?")
+_SERVICES = frozenset(name.partition(".")[0] for name in ENDPOINTS) | {"auth", "reports", "pipelines", "datasets"}
 _PAGE_TOKEN_SECONDS = 12 * 3600
 _MOST_BYTES = 256 << 20
 log = logging.getLogger("podstrap.standalone")
@@ -41,7 +42,7 @@ def application(store: Store, keys: Keys, files: Files, *, bound_host: str) -> S
 
     async def any_path(request: Request) -> Response:
         found = _API.fullmatch(request.url.path)
-        if found and found[2].count(".") == 1 and (request.method == "POST" or found[2] in ENDPOINTS):
+        if found and found[2].partition(".")[0] in _SERVICES:
             return await api.answer(request, found[2], found[1] or API_VERSION)
         request.path_params["path"] = request.url.path.lstrip("/")
         if request.method in ("GET", "HEAD"):

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,9 @@ def run(folder: Path, *, keep: bool = False) -> int:
         _say(f"server: {page} (the page opens there)")
         repository, commit = _repository(folder)
         _say(f"repository: {repository} at {commit[:12]}")
-        ids = {queue: _enqueue(session, environ, folder, repository, queue) for queue in RUNS}
+        with ThreadPoolExecutor() as pool:  # each waits for a command that takes seconds
+            made = pool.map(lambda queue: _enqueue(session, environ, folder, repository, queue), RUNS)
+            ids = dict(zip(RUNS, made, strict=True))
         (folder / "settings.yaml").write_text(SETTINGS)
         controller = stack.enter_context(_controller(folder, environ))
         _follow(session, ids, controller)
@@ -175,7 +178,7 @@ def _enqueue(session: Session, environ: Mapping[str, str], folder: Path, reposit
         queues.create(session, queue)
     name, hidden = RUNS[queue]
     command = [str(Path(sys.executable).with_name("clearml-task")), "--project", "podstrap demo", "--name", name]
-    command += ["--repo", str(repository), "--branch", "main", "--script", "train.py"]
+    command += ["--repo", f"file://{repository}", "--branch", "main", "--script", "train.py"]
     command += ["--args", f"hidden={hidden}", "--queue", queue]
     done = subprocess.run(command, env=dict(environ), cwd=folder, capture_output=True, text=True, check=False)
     found = re.search(r"created id=(\w+)", done.stdout)
