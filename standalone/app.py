@@ -42,7 +42,8 @@ def application(store: Store, keys: Keys, files: Files, *, bound_host: str) -> S
 
     async def any_path(request: Request) -> Response:
         found = _API.fullmatch(request.url.path)
-        if found and found[2].partition(".")[0] in _SERVICES:
+        form = request.headers.get("content-type", "").startswith("multipart/")
+        if found and (found[2].partition(".")[0] in _SERVICES or (request.method == "POST" and not form)):
             return await api.answer(request, found[2], found[1] or API_VERSION)
         request.path_params["path"] = request.url.path.lstrip("/")
         if request.method in ("GET", "HEAD"):
@@ -97,7 +98,8 @@ class _Api:
             self._keys.login(authorization)
             return {"token": self._keys.issue()}
         if name not in ("debug.ping", "login.supported_modes"):
-            self._keys.check(authorization or f"Bearer {request.cookies.get(COOKIE, '')}".rstrip())
+            # Never by cookie: a page of another port of this host would bring it along. Only file reads take it.
+            self._keys.check(authorization)
         data = _payload(request, name, body)
         with self._store.transaction():
             return run(name, Call(self._store, data, {"access_key": self._keys.access}))

@@ -33,6 +33,7 @@ def _add_batch(call: Call) -> Document:
 
 def add(call: Call, events: list[Any]) -> Document:
     """Store a batch. Refusal 131 only when nothing of it could be stored."""
+    events = [event for event in events if event != {}]
     if not events:
         raise Refusal(400, 17, "Batch request contains no items")
     batch = _Batch(call)
@@ -104,7 +105,7 @@ class _Batch:
             sql.execute("DELETE FROM event WHERE task=? AND type=? AND metric=? AND variant=? AND iter=?", row[:5])
             sql.execute("INSERT INTO event VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
         for identity, task in self._tasks.items():
-            if (task is not None and "script" in task) or (task and "last_metrics" in task):
+            if task is not None and "last_metrics" in task:
                 self._update(task, [row for row in self._scalars if row[0] == identity])
 
     def _update(self, task: Document, scalars: list[tuple[Any, ...]]) -> None:

@@ -61,11 +61,11 @@ def matches(data: Mapping[str, Any], document: Document) -> bool:
 
 
 def project(document: Document, only: Iterable[str]) -> Document:
-    """Only the fields asked for (dotted ones too), and always the id."""
+    """Only the fields asked for, dotted ones too; the id like any other."""
     fields = list(only)
     if not fields:
         return document
-    cut: Document = {"id": document["id"]}
+    cut: Document = {}
     for field in fields:
         value = at(document, field)
         if value is not None:

@@ -103,6 +103,9 @@ def _close(call: Call) -> Document:
 @endpoint("tasks.publish", required=("task",))
 def _publish(call: Call) -> Document:
     task = task_of(call, call.text("task"))
+    if task["status"] == "published":
+        text = "Invalid task status (Invalid status change): current_status=published, new_status=published"
+        raise Refusal(400, 110, text)
     fields = change(call, task, "published", published=call.now)
     return {"updated": 1, "committed_versions_results": [], "fields": fields}
 

@@ -76,11 +76,11 @@ def shape(task: Document) -> None:
         **(task.get("execution") or {}),
     }
     task["models"] = {"input": [], "output": [], **(task.get("models") or {})}
-    if script := task.get("script"):
-        task["script"] = {
-            "binary": "python", "repository": "", "entry_point": "", "requirements": {},
-            **{key: value for key, value in script.items() if value is not None},
-        }  # fmt: skip
+    script = task.get("script") or {}
+    task["script"] = {
+        "binary": "python", "repository": "", "entry_point": "", "requirements": {},
+        **{key: value for key, value in script.items() if value is not None},
+    }  # fmt: skip
 
 
 def check_type(kind: str) -> str:
