@@ -12,6 +12,8 @@ from standalone.store import Document
 from standalone.wire import Call, Refusal, endpoint
 
 DEFAULT_SAMPLES = 6000
+SINGLE_VALUE = -(2**31)
+"""The iteration under which the SDK reports a single value: it is on no curve."""
 _PAGE = 500
 
 
@@ -94,12 +96,10 @@ def _curves(call: Call, task: str) -> Document:
     """metric -> variant -> {name, x, y}, thinned to `samples` points by means of equal runs."""
     key = call.text("key", "iter")
     column = "iter" if key == "iter" else "at"
-    query = (
-        f"SELECT metric, variant, {column}, value FROM scalar WHERE task=? ORDER BY metric, variant, {column}, number"  # noqa: S608
-    )
+    query = f"SELECT metric, variant, {column}, value FROM scalar WHERE task=? AND iter>? ORDER BY metric, variant, {column}, number"  # noqa: S608
     wanted = _wanted(call)
     series: dict[tuple[str, str], list[tuple[int, float | None]]] = {}
-    for metric, variant, x, value in call.store.sql.execute(query, (task,)):
+    for metric, variant, x, value in call.store.sql.execute(query, (task, SINGLE_VALUE)):
         if wanted is None or (metric in wanted and (not wanted[metric] or variant in wanted[metric])):
             series.setdefault((metric, variant), []).append((x, value))
     found: Document = {}
@@ -174,6 +174,20 @@ def _get_latest(call: Call) -> Document:
     last = document.get("last_iteration", 0)
     status = document.get("status", "")
     return {"metrics": rows, "last_iter": last, "name": None, "status": status, "last_timestamp": float(newest)}
+
+
+@endpoint("events.get_task_single_value_metrics", required=("tasks",))
+def _get_single_values(call: Call) -> Document:
+    rows = []
+    query = "SELECT metric, variant, value, at FROM scalar WHERE task=? AND iter=? ORDER BY metric, variant, number"
+    for task in call.texts("tasks"):
+        latest = {
+            (metric, variant): {"metric": metric, "variant": variant, "value": value, "timestamp": at}
+            for metric, variant, value, at in call.store.sql.execute(query, (_known(call, task), SINGLE_VALUE))
+        }
+        name = (call.store.get("task", task) or {}).get("name", "")
+        rows.append({"task": task, "task_name": name, "values": list(latest.values())})
+    return {"tasks": rows}
 
 
 @endpoint("events.get_scalar_metrics_and_variants", required=("task",))
