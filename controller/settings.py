@@ -2,7 +2,9 @@
 
 The keys are those of the official chart's `agentk8sglue` section where it has them (queues, basePodTemplate,
 defaultContainerImage, createQueueIfNotExists, ...), camelCase in the file. `settings_file` reads the file and turns
-every error into file, line, column and key.
+every error into file, line, column and key; templates are looked at by `job_template_keys`.
+
+Types are strict: `maxPods: true` is an error, not 1.
 """
 
 from __future__ import annotations
@@ -10,12 +12,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from controller.settings_values import absolute_path, dns_label, server_url, volume_source
+
+QUEUE_FORM = "queue_form"
+"""The error type of everything wrong with the short form `queue: a,b`."""
 
 Template = dict[str, Any]
-Seconds = Annotated[float, Field(gt=0)]
-MaxPods = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+MaxPods = Annotated[int, Field(ge=0, strict=True)]
+Positive = Annotated[int, Field(ge=1, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Namespace = Annotated[str, AfterValidator(dns_label)]
+ContainerPath = Annotated[str, AfterValidator(absolute_path)]
+ServerUrl = Annotated[str, AfterValidator(server_url)]
+Installer = Literal["uv", "pip"]
 
 
 class _Model(BaseModel):
@@ -25,7 +39,9 @@ class _Model(BaseModel):
 class QueueLimits(_Model):
     """The Enterprise chart's `queueSettings`."""
 
-    max_pods: MaxPods | None = Field(None, description="Most pods of this queue at a time; none when not set.")
+    max_pods: MaxPods | None = Field(
+        None, description="Most pods of this queue at a time: 0 lets none run; no limit when not set."
+    )
 
 
 class QueueSettings(_Model):
@@ -35,26 +51,35 @@ class QueueSettings(_Model):
         default_factory=dict, description="Laid over basePodTemplate for this queue's tasks; same keys."
     )
     queue_settings: QueueLimits = Field(default_factory=lambda: QueueLimits(), description="Limits of this queue.")
-    namespace: str | None = Field(None, description="Namespace of this queue's Jobs; the controller's when not set.")
-    paused: bool = Field(False, description="Start nothing new from this queue.")
+    namespace: Namespace | None = Field(
+        None, description="Namespace of this queue's Jobs; that of the whole file when not set."
+    )
+    paused: Flag = Field(False, description="Start nothing new from this queue.")
     on_disruption: Literal["restart", "fail"] = Field(
         "restart", description="What becomes of a task whose pod the infrastructure took away."
     )
-    max_attempts: Annotated[int, Field(ge=1)] = Field(3, description="Pods that may run one task, first one included.")
-    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = Field(None, description="Longest life of a Job.")
-    package_manager: Literal["uv", "pip"] | None = Field(None, description="Who installs requirements.")
+    max_attempts: Positive = Field(3, description="Pods that may run one task, the first one included.")
+    active_deadline_seconds: Positive | None = Field(
+        None, description="Longest life of a Job, all its pods together; no limit when not set."
+    )
+    poll_seconds: Seconds | None = Field(
+        None, description="Seconds between a pod's looks at whether its task is still its own; 3 when not set."
+    )
+    package_manager: Installer | None = Field(
+        None, description="Who installs requirements; that of the whole file when not set."
+    )
 
     @property
     def max_pods(self) -> int | None:
-        """Most pods of this queue at a time."""
+        """Most pods of this queue at a time; None: no limit."""
         return self.queue_settings.max_pods
 
 
 class CacheSettings(_Model):
     """Where environments, repositories and wheels are kept between pods."""
 
-    mount_path: str = Field("/podstrap/cache", description="Where pods see the cache.")
-    volume: Template = Field(
+    mount_path: ContainerPath = Field("/podstrap/cache", description="Where pods see the cache.")
+    volume: Annotated[Template, AfterValidator(volume_source)] = Field(
         default_factory=lambda: {"emptyDir": {}},
         description="A Kubernetes volume source: persistentVolumeClaim, hostPath, emptyDir (no cache between pods).",
     )
@@ -68,42 +93,55 @@ class Settings(_Model):
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$",
         description="This controller's name, on a label of its Jobs.",
     )
-    namespace: str = Field("default", description="Namespace of Jobs whose queue names none.")
+    namespace: Namespace = Field(
+        "default", description="Namespace of Jobs whose queue names none; the controller's own when not set."
+    )
     queues: dict[str, QueueSettings] = Field(
         default_factory=dict,
         description="Queue name or id -> its settings, in order of priority. A list of names is taken too.",
     )
     base_pod_template: Template = Field(default_factory=dict, description="What every task's pod is made from.")
-    default_container_image: str = Field(
+    default_container_image: Annotated[str, Field(min_length=1)] = Field(
         "podstrap/task:latest", description="Image of tasks that name none, where the queue's template names none."
     )
-    max_pods: MaxPods | None = Field(None, description="Most pods over all queues at a time.")
+    max_pods: MaxPods | None = Field(
+        None, description="Most pods over all queues at a time: 0 lets none run; no limit when not set."
+    )
     poll_seconds: Seconds = Field(2.0, description="Seconds between two looks at the queues.")
     reconcile_seconds: Seconds = Field(60.0, description="Seconds between two full comparisons of Jobs and tasks.")
     orphan_grace_seconds: Seconds = Field(60.0, description="How long a task may be nobody's before it is put back.")
-    create_queues: bool = Field(
+    create_queues: Flag = Field(
         False, alias="createQueueIfNotExists", description="Create queues that the server does not have."
     )
-    credentials_secret: str = Field(
+    credentials_secret: Annotated[str, Field(min_length=1)] = Field(
         "podstrap-clearml",
         description="Secret with CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY, in each namespace of Jobs.",
     )
-    api_server_url: str | None = Field(
+    api_server_url: ServerUrl | None = Field(
         None, alias="apiServerUrlReference", description="API server as pods reach it; the controller's when not set."
     )
-    web_server_url: str | None = Field(None, alias="webServerUrlReference", description="Web server, likewise.")
-    files_server_url: str | None = Field(None, alias="fileServerUrlReference", description="Files server, likewise.")
+    web_server_url: ServerUrl | None = Field(
+        None, alias="webServerUrlReference", description="Web server as pods reach it; likewise."
+    )
+    files_server_url: ServerUrl | None = Field(
+        None, alias="fileServerUrlReference", description="Files server as pods reach it; likewise."
+    )
     bootstrap_command: tuple[str, ...] = Field(
         ("podstrap", "bootstrap"), min_length=1, description="What a task's container executes."
     )
-    work_path: str = Field("/podstrap/work", description="Where pods see their own work folder.")
+    work_path: ContainerPath = Field("/podstrap/work", description="Where pods see their own work folder.")
     cache: CacheSettings = Field(default_factory=lambda: CacheSettings(), description="The cache of pods.")
-    package_manager: Literal["uv", "pip"] = Field("uv", description="Who installs requirements.")
-    allowed_host_paths: tuple[str, ...] = Field(
-        (), description="Host folders that a task's `-v` may mount; none when empty."
+    package_manager: Installer = Field("uv", description="Who installs requirements.")
+    allowed_host_paths: tuple[ContainerPath, ...] = Field(
+        (), description="Host folders that a task's `-v` may mount, `:ro` after one for reading only; none when empty."
     )
-    allow_privileged: bool = Field(False, description="Whether a task's --privileged and --cap-add are obeyed.")
-    ttl_seconds_after_finished: Annotated[int, Field(ge=0)] = Field(
+    allow_privileged: Flag = Field(
+        False, description="Whether a task's --privileged, --cap-add and host namespaces are obeyed."
+    )
+    ignore_refused_docker_arguments: Flag = Field(
+        False, description="Start a task without the docker arguments that are refused, instead of not at all."
+    )
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, strict=True)] = Field(
         3600, description="How long a finished Job stays to be looked at."
     )
 
@@ -119,25 +157,39 @@ class Settings(_Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _unwrapped(cls, value: Any) -> Any:
-        """The chart's wrapper and the glue's `queue: a,b` are taken too."""
-        if not isinstance(value, Mapping):
+    def _glue_form(cls, value: Any) -> Any:
+        """The glue's `queue: a,b` is taken too."""
+        if not isinstance(value, Mapping) or value.get("queue") is None:
             return value
-        found = dict(value)
-        names = found.pop("queue", None)
-        if names is not None:
-            if not isinstance(names, str):
-                raise ValueError("queue: a text of names separated by commas is wanted; use queues for more")
-            if found.get("queues"):
-                raise ValueError("queue and queues are both set: keep one")
-            found["queues"] = [name.strip() for name in names.split(",") if name.strip()]
-        return found
+        names = value["queue"]
+        if not isinstance(names, str):
+            raise PydanticCustomError(QUEUE_FORM, "a text of names separated by commas is wanted; `queues` takes more")
+        if value.get("queues"):
+            raise PydanticCustomError(QUEUE_FORM, "stands beside queues: keep one of them")
+        found = {key: item for key, item in value.items() if key != "queue"}
+        return {**found, "queues": [name.strip() for name in names.split(",") if name.strip()]}
 
     @field_validator("queues", mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return {str(name): {} for name in value}
+        """A list of names, and a queue with nothing under it, are taken too."""
+        if not isinstance(value, (list, tuple, Mapping)):
+            return value
+        for name in value:
+            if not isinstance(name, str) or not name.strip():
+                raise PydanticCustomError("queue_name", f"the queue name {name!r} is no text: put it in quotes")
         if isinstance(value, Mapping):
             return {name: {} if queue is None else queue for name, queue in value.items()}
-        return value
+        twice = sorted({name for name in value if value.count(name) > 1})
+        if twice:
+            raise PydanticCustomError("queue_name", f"{', '.join(twice)} stands twice")
+        return {name: {} for name in value}
+
+    @model_validator(mode="after")
+    def _apart(self) -> Settings:
+        work, cache = self.work_path.rstrip("/") + "/", self.cache.mount_path.rstrip("/") + "/"
+        if work.startswith(cache) or cache.startswith(work):
+            raise PydanticCustomError(
+                "paths", f"workPath {self.work_path} and cache.mountPath {self.cache.mount_path} lie in one another"
+            )
+        return self

@@ -1,69 +1,87 @@
 """The settings file: YAML in, Settings out, and every error with file, line, column and key, all of them at once.
 
-PyYAML's node tree keeps positions, so an error of pydantic's (a path of keys) finds its line. A key that stands
-twice is refused: YAML would keep the last one silently.
+Templates are looked at here too (unknown keys, wrong shapes, what podstrap owns), so that a mistake in one is told
+when the controller starts, not when the first task waits.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from controller.settings import CacheSettings, QueueLimits, QueueSettings, Settings
+from controller import job_template_keys, settings_yaml
+from controller.settings import QUEUE_FORM, CacheSettings, QueueLimits, QueueSettings, Settings
+from controller.settings_yaml import Document, Key, dotted
+from controller.values_chart import CHART, IGNORED
 from protocol.errors import ConfigError
 
 WRAPPER = "agentk8sglue"
+OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""Where Kubernetes tells a pod its namespace."""
+_PLAIN = {
+    "string_type": "a text is wanted: put it in quotes",
+    "int_type": "a whole number is wanted",
+    "float_type": "a number is wanted",
+    "bool_type": "true or false is wanted",
+    "dict_type": "a mapping is wanted",
+    "model_type": "a mapping is wanted",
+    "tuple_type": "a list is wanted",
+}
 
 
-def load(file: Path) -> Settings:
-    """Read a file. Raises ConfigError that lists everything wrong with it."""
+def load(file: Path, *, own_namespace: Path = OWN_NAMESPACE) -> Settings:
+    """Read a file. Raises ConfigError that lists everything wrong with it.
+
+    Where it names no namespace, that of the pod we run in is taken, if we run in one.
+    """
+    settings = _settings(settings_yaml.read(file))
+    if "namespace" in settings.model_fields_set:
+        return settings
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"The settings file {file} cannot be read: {getattr(error, 'strerror', None) or error}",
-            hint="is the path right?",
-        ) from error
-    return load_text(text, str(file))
+        namespace = own_namespace.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return settings
+    return settings.model_copy(update={"namespace": namespace}) if namespace else settings
 
 
 def load_text(text: str, name: str = "settings") -> Settings:
     """Read a text; `name` stands for the file in errors."""
-    root = compose(text, name)
-    problems = [f"{name}:{line}:{column}: {key}: stands twice" for key, line, column in duplicates(root)]
-    if problems:
-        raise ConfigError("\n".join(problems), hint="keep one of each: YAML would silently take the last")
-    raw: Any = yaml.safe_load(text)
-    prefix: tuple[str, ...] = ()
-    if isinstance(raw, dict) and isinstance(raw.get(WRAPPER), dict):
-        beside = [key for key in raw if key != WRAPPER]
-        if beside:
-            where = position(root, (beside[0],))
-            raise ConfigError(
-                f"{name}:{where}: {beside[0]}: stands beside {WRAPPER}, where only the chart reads it",
-                hint=f"put it under {WRAPPER}, or drop the wrapper; `podstrap check --values` reads a chart's values",
-            )
-        raw, prefix = raw[WRAPPER], (WRAPPER,)
+    return _settings(settings_yaml.parse(text, name))
+
+
+def problems(raw: Any) -> list[tuple[Key, str]]:
+    """Everything wrong with the settings in a YAML value, without its wrapper: path and sentence."""
+    found: list[tuple[Key, str]] = []
     try:
-        return Settings.model_validate({} if raw is None else raw)
+        Settings.model_validate({} if raw is None else raw, by_alias=True, by_name=False)
     except ValidationError as error:
-        lines = [_sentence(name, root, prefix, dict(one)) for one in error.errors()]
-        raise ConfigError("\n".join(lines)) from None
+        found = [(_path(one), _sentence(one)) for one in error.errors()]
+    for path, template in _templates(raw):
+        for problem in job_template_keys.read(template).problems:
+            hint = f"; {problem.hint}" if problem.hint else ""
+            found.append(((*path, *problem.path), problem.message + hint))
+    return found
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the file, for editors; the wrapper and the short forms included."""
     schema = Settings.model_json_schema(by_alias=True)
-    body = {key: value for key, value in schema.items() if key != "$defs"}
+    definitions, body = schema["$defs"], {key: value for key, value in schema.items() if key != "$defs"}
+    definitions["PodTemplate"] = job_template_keys.schema()
+    for owner, key in ((body, "basePodTemplate"), (definitions["QueueSettings"], "templateOverrides")):
+        owner["properties"][key] = {
+            "description": owner["properties"][key]["description"],
+            "$ref": "#/$defs/PodTemplate",
+        }
     body["properties"]["queues"] = {
         "description": body["properties"]["queues"]["description"],
         "anyOf": [
-            {"type": "array", "items": {"type": "string"}},
+            {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
             {
                 "type": "object",
                 "additionalProperties": {"anyOf": [{"$ref": "#/$defs/QueueSettings"}, {"type": "null"}]},
@@ -80,65 +98,58 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Podstrap settings",
-        "$defs": {**schema["$defs"], "Settings": body},
+        "$defs": {**definitions, "Settings": body},
         "anyOf": [{"$ref": "#/$defs/Settings"}, wrapped],
     }
 
 
-def compose(text: str, name: str) -> yaml.Node | None:
-    """The node tree, with positions. Raises ConfigError where the text is no YAML."""
-    try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{mark.line + 1}:{mark.column + 1}: " if mark else ""
-        raise ConfigError(f"{name}:{where}no valid YAML: {getattr(error, 'problem', None) or error}") from None
+def _settings(document: Document) -> Settings:
+    lines = [
+        f"{document.at(path)}: {dotted(path)}: stands twice; YAML would silently take the last"
+        for path in document.duplicates
+    ]
+    raw: Any = document.value
+    prefix: Key = ()
+    if isinstance(raw, Mapping) and WRAPPER in raw:
+        for key in raw:
+            if key != WRAPPER:
+                hint = f"only the chart reads keys beside {WRAPPER} (podstrap check --values looks at a chart's values)"
+                lines.append(f"{document.at((str(key),))}: {key}: {hint}")
+        raw, prefix = raw[WRAPPER], (WRAPPER,)
+    found = sorted(problems(raw), key=lambda one: document.position((*prefix, *one[0])))
+    lines += [f"{document.at((*prefix, *path))}: {dotted(path) or 'the file'}: {text}" for path, text in found]
+    if lines:
+        raise ConfigError("\n".join(lines))
+    return Settings.model_validate({} if raw is None else raw, by_alias=True, by_name=False)
 
 
-def duplicates(node: yaml.Node | None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, int, int]]:
-    """Every key that stands twice in one mapping: dotted path, line, column."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            name = str(key.value)
-            if name in seen and name != "<<":
-                yield ".".join((*path, name)), key.start_mark.line + 1, key.start_mark.column + 1
-            seen.add(name)
-            yield from duplicates(value, (*path, name))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield from duplicates(item, (*path, str(index)))
+def _templates(raw: Any) -> Iterator[tuple[Key, Any]]:
+    """Every template of the file that is a mapping."""
+    if not isinstance(raw, Mapping):
+        return
+    if isinstance(raw.get("basePodTemplate"), Mapping):
+        yield ("basePodTemplate",), raw["basePodTemplate"]
+    queues = raw.get("queues")
+    for name, queue in queues.items() if isinstance(queues, Mapping) else ():
+        if isinstance(queue, Mapping) and isinstance(queue.get("templateOverrides"), Mapping):
+            yield ("queues", str(name), "templateOverrides"), queue["templateOverrides"]
 
 
-def position(node: yaml.Node | None, path: Sequence[object]) -> str:
-    """`line:column` of the key at a path, or of the nearest one above it that exists."""
-    line, column = (node.start_mark.line, node.start_mark.column) if node else (0, 0)
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if str(key.value) == str(part)), None)
-            if found is None:
-                break
-            line, column = found[0].start_mark.line, found[0].start_mark.column
-            node = found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line, column = node.start_mark.line, node.start_mark.column
-        else:
-            break
-    return f"{line + 1}:{column + 1}"
+def _path(error: ErrorDetails) -> Key:
+    return ("queue",) if error["type"] == QUEUE_FORM else tuple(error["loc"])
 
 
-def _sentence(name: str, root: yaml.Node | None, prefix: tuple[str, ...], error: dict[str, Any]) -> str:
-    path = tuple(part for part in error["loc"])
-    key = ".".join(str(part) for part in path) or "the file"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
+def _sentence(error: ErrorDetails) -> str:
+    path, kind, value = error["loc"], error["type"], error["input"]
+    if kind == "extra_forbidden":
+        if len(path) == 1 and (path[0] in CHART or path[0] in IGNORED):
+            return "is a key of the chart's values, not of the controller's settings"
         known = _known_keys(path[:-1])
         near = difflib.get_close_matches(str(path[-1]), known, n=1)
-        message = f"unknown key; did you mean {near[0]}?" if near else f"unknown key; there are {', '.join(known)}"
-    else:
-        message += f" (it is {error['input']!r:.60})"
-    return f"{name}:{position(root, (*prefix, *path))}: {key}: {message}"
+        return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; there are {', '.join(known)}"
+    message = _PLAIN.get(kind) or str(error["msg"]).replace("Input should be", "it should be")
+    shown = isinstance(value, (str, int, float)) and "secret" not in kind
+    return f"{message} (it is {value!r:.60})" if shown else message
 
 
 def _known_keys(path: Sequence[object]) -> list[str]:
@@ -147,4 +158,5 @@ def _known_keys(path: Sequence[object]) -> list[str]:
         model = QueueLimits if path[2:3] == ("queueSettings",) else QueueSettings
     elif path[:1] == ("cache",):
         model = CacheSettings
-    return [field.alias or name for name, field in model.model_fields.items()]
+    keys = [field.alias or name for name, field in model.model_fields.items()]
+    return [*keys, "queue"] if model is Settings else keys

@@ -1,0 +1,162 @@
+"""What podstrap owns in a Job: who it is, the variables that tell the pod, its folders, and when it is made again.
+
+No secret stands here: ClearML's keys come to the pod by reference to a Secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from clearml_api.models import Task
+from controller.job_template_keys import CONTAINER, KEYS
+from controller.merge import merged
+from controller.settings import QueueSettings, Settings
+from protocol import environment as variables
+from protocol import exit_codes, labels
+from protocol.names import added_millis, job_name
+
+HISTORY = labels.PREFIX + "history"
+"""Annotation: a line for each earlier attempt."""
+DOCKER_NOTES = labels.PREFIX + "docker-arguments"
+"""Annotation: docker arguments of the task that do nothing in its pod, and why."""
+TERMINATION_LOG = "/dev/termination-log"
+_MAX_ANNOTATION = 8192
+"""Characters; Kubernetes takes 256 KiB over all annotations of an object."""
+_DEFAULT_GRACE_SECONDS = 30
+_DOWNWARD = {
+    variables.POD_NAME: "metadata.name",
+    variables.POD_UID: "metadata.uid",
+    variables.NODE_NAME: "spec.nodeName",
+    variables.JOB_UID: f"metadata.labels['{labels.JOB_UID}']",
+}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at one queue entry, and the settings that it is made under."""
+
+    task: Task
+    queue_id: str
+    queue_name: str
+    added: datetime
+    attempt: int
+    now: datetime
+    settings: Settings
+    queue: QueueSettings
+    history: Sequence[str] = ()
+
+    @property
+    def job_name(self) -> str:
+        """The Job's name: the cluster's claim on this attempt."""
+        return job_name(self.task.id, self.added, self.attempt)
+
+    def labels(self) -> dict[str, str]:
+        """By which the controller finds and knows its Jobs and pods."""
+        return {
+            labels.MANAGED_BY: labels.MANAGED_BY_VALUE,
+            labels.CONTROLLER: self.settings.instance,
+            labels.TASK: self.task.id,
+            labels.QUEUE: self.queue_id,
+            labels.ADDED: str(added_millis(self.added)),
+            labels.ATTEMPT: str(self.attempt),
+        }
+
+    def annotations(self, docker_notes: Sequence[str]) -> dict[str, str]:
+        """For people."""
+        texts = {
+            labels.TASK_NAME: self.task.name,
+            labels.QUEUE_NAME: self.queue_name,
+            HISTORY: "\n".join(self.history),
+            DOCKER_NOTES: "\n".join(docker_notes),
+        }
+        return {key: text.encode("utf-8", "replace").decode()[:_MAX_ANNOTATION] for key, text in texts.items() if text}
+
+
+def finished(pod: Mapping[str, Any], attempt: Attempt, docker_notes: Sequence[str]) -> dict[str, Any]:
+    """The pod template with what podstrap owns laid over everything else; the task's container stands first."""
+    settings = attempt.settings
+    metadata, spec = pod["metadata"], pod["spec"]
+    main, *others = spec["containers"]
+    mounts = [
+        {"name": "podstrap-work", "mountPath": settings.work_path},
+        {"name": "podstrap-cache", "mountPath": settings.cache.mount_path},
+    ]
+    volumes = [{"name": "podstrap-work", "emptyDir": {}}, {"name": "podstrap-cache", **settings.cache.volume}]
+    grace_seconds = spec.get("terminationGracePeriodSeconds", _DEFAULT_GRACE_SECONDS)
+    main = {
+        "image": settings.default_container_image,
+        **main,
+        "command": list(settings.bootstrap_command),
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "File",
+        "env": merged(main.get("env") or [], _variables(attempt, grace_seconds), "env"),
+        "volumeMounts": merged(main.get("volumeMounts") or [], mounts, "volumeMounts"),
+    }
+    return {
+        "metadata": {
+            "labels": {**(metadata.get("labels") or {}), **attempt.labels()},
+            "annotations": {**(metadata.get("annotations") or {}), **attempt.annotations(docker_notes)},
+        },
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            **spec,
+            "containers": [main, *others],
+            "volumes": merged(spec.get("volumes") or [], volumes, "volumes"),
+            "restartPolicy": "Never",
+        },
+    }
+
+
+def failure_policy() -> dict[str, Any]:
+    """A disruption or exit 75 makes another pod and is not counted; any other failure ends the Job.
+
+    Rules are tried in order, the first that matches decides; success (0) is never looked at
+    (https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-failure-policy).
+    """
+    codes = {"containerName": CONTAINER, "values": [exit_codes.DISRUPTED]}
+    return {
+        "rules": [
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            {"action": "Ignore", "onExitCodes": {**codes, "operator": "In"}},
+            {"action": "FailJob", "onExitCodes": {**codes, "operator": "NotIn"}},
+        ]
+    }
+
+
+def _variables(attempt: Attempt, grace_seconds: int) -> list[dict[str, Any]]:
+    """PODSTRAP_* and ClearML's variables: plain values, the downward API, and Secret references; never a secret."""
+    settings, queue = attempt.settings, attempt.queue
+    plain = {
+        variables.TASK_ID: attempt.task.id,
+        variables.QUEUE_ID: attempt.queue_id,
+        variables.QUEUE_NAME: attempt.queue_name,
+        variables.JOB_NAME: attempt.job_name,
+        variables.ATTEMPT: str(attempt.attempt),
+        variables.MAX_ATTEMPTS: str(queue.max_attempts),
+        variables.ON_DISRUPTION: queue.on_disruption,
+        variables.GRACE_SECONDS: str(grace_seconds),
+        variables.CACHE_DIR: settings.cache.mount_path,
+        variables.WORK_DIR: settings.work_path,
+        variables.TERMINATION_LOG: TERMINATION_LOG,
+        variables.PACKAGE_MANAGER: queue.package_manager or settings.package_manager,
+        variables.POLL_SECONDS: f"{queue.poll_seconds:g}" if queue.poll_seconds else "",
+        variables.QUEUED_AT: str(added_millis(attempt.added)),
+        variables.CREATED_AT: str(round(attempt.now.timestamp() * 1000)),
+        "CLEARML_API_HOST": settings.api_server_url or "",
+        "CLEARML_WEB_HOST": settings.web_server_url or "",
+        "CLEARML_FILES_HOST": settings.files_server_url or "",
+    }
+    found = [{"name": key, "value": _literal(value)} for key, value in plain.items() if value]
+    downward = [{"name": key, "valueFrom": {"fieldRef": {"fieldPath": path}}} for key, path in _DOWNWARD.items()]
+    secret = settings.credentials_secret
+    keys = [{"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}} for key in KEYS]
+    return [*found, *downward, *keys]
+
+
+def _literal(value: str) -> str:
+    """Kubernetes expands $(NAME) in a variable's value; `$$` is a plain dollar."""
+    return value.replace("$", "$$")

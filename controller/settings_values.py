@@ -1,0 +1,53 @@
+"""What single values of the settings must look like; each check answers the value or says what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic_core import PydanticCustomError
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def dns_label(text: str) -> str:
+    """A Kubernetes namespace's name (RFC 1123 label)."""
+    if not _DNS_LABEL.fullmatch(text):
+        raise PydanticCustomError(
+            "dns_label", "a namespace is up to 63 lower-case letters, digits and hyphens, none at its ends"
+        )
+    return text
+
+
+def absolute_path(text: str) -> str:
+    """An absolute path without `..`."""
+    if not text.startswith("/") or ".." in text.split("/"):
+        raise PydanticCustomError("path", "an absolute path without .. is wanted")
+    return text
+
+
+def server_url(text: str) -> str:
+    """An http(s) URL without a user or password: it stands in manifests, where no secret may be."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise PydanticCustomError("url", "an http:// or https:// URL is wanted")
+    if "@" in parts.netloc:
+        raise PydanticCustomError("url_secret", "user and password must not stand in the URL; use the Secret")
+    return text.rstrip("/")
+
+
+def volume_source(source: dict[str, Any]) -> dict[str, Any]:
+    """A Kubernetes volume without its name: exactly one source."""
+    if len(source) != 1 or "name" in source:
+        raise PydanticCustomError(
+            "volume", "one volume source is wanted and no name, such as persistentVolumeClaim: {claimName: NAME}"
+        )
+    (kind, fields) = next(iter(source.items()))
+    if not isinstance(fields, dict):
+        raise PydanticCustomError("volume", "{kind}: a mapping is wanted", {"kind": kind})
+    return source
