@@ -1,0 +1,122 @@
+"""A server, a queue, and a whole `podstrap bootstrap` process as a Job's pod would run it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from clearml_api import queues, tasks
+from clearml_api.session import Session
+from protocol import environment as names
+from protocol.termination import TerminationMessage
+from tests import support
+
+
+@pytest.fixture(scope="session")
+def server_environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    if os.environ.get("CLEARML_API_HOST"):
+        yield {name: value for name, value in os.environ.items() if name.startswith("CLEARML_")}
+        return
+    server = support.Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server.environ
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def api(server_environ: dict[str, str]) -> Session:
+    return support.session_of(server_environ)
+
+
+@pytest.fixture(scope="session")
+def queue(api: Session) -> str:
+    return queues.create(api, f"bootstrap-{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+class Pod:
+    """One bootstrap process."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._environ = environ
+        self._output = (folder / "output").open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "bootstrap"],
+            env=environ,
+            cwd=support.REPOSITORY_ROOT,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def wait(self, seconds: float = 60) -> int:
+        return self.process.wait(seconds)
+
+    def output(self) -> str:
+        return (self.folder / "output").read_text(errors="replace")
+
+    def message(self) -> TerminationMessage:
+        found = TerminationMessage.from_text((self.folder / "termination").read_text())
+        assert found is not None
+        return found
+
+
+Start = Callable[..., Pod]
+
+
+@pytest.fixture
+def start(server_environ: dict[str, str], queue: str, cache: Path, tmp_path: Path) -> Iterator[Start]:
+    """`start(task, job="…", **variables)`: a pod for a task; killed at the end of the test."""
+    pods: list[Pod] = []
+
+    def begin(task: str, *, job: str = "", api_host: str = "", **variables: str) -> Pod:
+        folder = tmp_path / f"pod-{len(pods)}"
+        environ = {
+            **support.base_environ(),
+            **server_environ,
+            "HOME": str(tmp_path),
+            names.TASK_ID: task,
+            names.QUEUE_ID: queue,
+            names.JOB_UID: job or f"job-{len(pods)}",
+            names.POD_NAME: f"pod-{len(pods)}-{uuid.uuid4().hex[:6]}",
+            names.NODE_NAME: f"node-{len(pods)}",
+            names.WORK_DIR: str(folder / "work"),
+            names.CACHE_DIR: str(cache),
+            names.TERMINATION_LOG: str(folder / "termination"),
+            names.POLL_SECONDS: "0.3",
+            names.GRACE_SECONDS: "6",
+            **variables,
+        }
+        if api_host:
+            environ["CLEARML_API_HOST"] = api_host
+        pods.append(Pod(folder, environ))
+        return pods[-1]
+
+    yield begin
+    for pod in pods:
+        pod.process.kill()
+        pod.process.wait()
+
+
+@pytest.fixture
+def queued(api: Session, queue: str) -> Callable[..., str]:
+    """`queued(code, **script)`: a new task in the queue."""
+
+    def make(code: str = "", **script: object) -> str:
+        task = support.create_task(api, "bootstrap test", code, **script)
+        tasks.enqueue(api, task, queue)
+        return task
+
+    return make

@@ -1,0 +1,92 @@
+"""From a pipe's chunks to whole, masked lines on disk: nothing lost, torn or doubled."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootstrap.console import ERR, LONGEST_LINE, OUT, Console
+from bootstrap.masking import Masker
+from bootstrap.spool import Spool
+
+
+class Kept(Spool):
+    """A spool that also keeps what it was given, for comparison."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[int, bytes]] = []
+
+    def append(self, millis: int, stream: int, data: bytes) -> None:
+        self.records.append((stream, data))
+
+    def text(self, stream: int = OUT) -> bytes:
+        return b"".join(data for which, data in self.records if which == stream)
+
+
+def through(chunks: list[bytes], secrets: tuple[str, ...] = ()) -> bytes:
+    spool = Kept()
+    lines = Console(spool, Masker(secrets), echo=-1).stream(OUT)
+    for chunk in chunks:
+        lines.feed(chunk)
+    lines.close()
+    assert all(data.endswith(b"\n") for _, data in spool.records), "only whole lines are kept"
+    return spool.text()
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    marks = sorted({place % (len(data) + 1) for place in places})
+    return [data[a:b] for a, b in zip([0, *marks], [*marks, len(data)], strict=True)]
+
+
+@given(st.lists(st.binary().filter(lambda b: not set(b"\n\r\x00") & set(b))), st.lists(st.integers(0, 10000)))
+def test_lines_come_out_as_they_went_in_however_they_were_cut(lines, places) -> None:
+    data = b"".join(line + b"\n" for line in lines)
+    assert through(cut(data, places)) == data
+
+
+@given(st.lists(st.integers(0, 10000)))
+def test_a_secret_split_over_writes_is_masked(places) -> None:
+    data = b"before s3cr3t-token after\n" * 3
+    masked = through(cut(data, places), ("s3cr3t-token", "s3cr"))
+    assert masked == b"before ******** after\n" * 3
+
+
+def test_a_line_without_newline_is_whole_at_the_end() -> None:
+    assert through([b"no newline"]) == b"no newline\n"
+
+
+def test_progress_bars_collapse_to_their_last_state() -> None:
+    assert through([b"10%\r50%\r100%\n", b"done\r\n"]) == b"100%\ndone\n"
+    states = b"".join(b"%d%%\r" % n for n in range(1000))
+    assert through([states, b"finished\n"]).splitlines()[-1] == b"finished"
+    assert len(through([states, b"finished\n"])) < 100
+
+
+def test_nul_and_binary_bytes_are_survived() -> None:
+    assert through([b"a\x00b\xff\xfe\n"]) == b"a\xef\xbf\xbdb\xff\xfe\n"
+
+
+def test_an_endless_line_is_cut_and_memory_stays_bounded() -> None:
+    length = 10 * LONGEST_LINE + 17
+    out = through([b"x" * 65536] * (length // 65536) + [b"x" * (length % 65536), b"\nafter\n"])
+    assert out.replace(b"\n", b"") == b"x" * length + b"after"
+    assert max(len(line) for line in out.splitlines()) <= LONGEST_LINE
+
+
+def test_the_end_of_standard_error_is_remembered_masked() -> None:
+    console = Console(Kept(), Masker(["hush-hush"]), echo=-1)
+    for n in range(100):
+        console.put_lines(ERR, b"error %d hush-hush\n" % n)
+    assert console.last_errors(2) == ["error 98 ********", "error 99 ********"]
+
+
+def test_the_pods_own_output_shows_the_same(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path / "out", os.O_CREAT | os.O_WRONLY)
+    console = Console(Spool(tmp_path / "spool"), Masker(), echo=descriptor)
+    console.tell("two\nlines")
+    console.put_lines(OUT, b"a line\n")
+    os.close(descriptor)
+    assert (tmp_path / "out").read_bytes() == b"podstrap: two\npodstrap: lines\na line\n"

@@ -1,0 +1,98 @@
+"""Every end in words a person can act on; and which verdict the server's answer is."""
+
+from __future__ import annotations
+
+import pytest
+
+from bootstrap import outcome
+from bootstrap.abort import Verdict, callback_seconds, judge
+from bootstrap.errors import EnvironmentBuildError, RepositoryError
+from bootstrap.settings import read
+from bootstrap.task_environ import of_docker_arguments
+from clearml_api.models import Task
+from protocol.claim import RUNTIME_KEY, Claim
+from protocol.errors import ConfigError, PodstrapError
+from protocol.termination import Outcome
+
+MINE = Claim("uid", 1, "pod")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words", "pod"),
+    [
+        (0, Outcome.COMPLETED, "completed", 0),
+        (3, Outcome.FAILED, "exit code 3", 3),
+        (75, Outcome.FAILED, "exit code 75", 1),
+        (-9, Outcome.FAILED, "signal 9 (SIGKILL)", 137),
+        (-11, Outcome.FAILED, "signal 11 (SIGSEGV)", 139),
+    ],
+)
+def test_return_codes(code, kind, words, pod) -> None:
+    ending = outcome.of_return_code(code, ["Traceback", "ValueError: no"])
+    assert (ending.outcome, ending.pod_exit_code) == (kind, pod)
+    assert words in ending.reason
+    assert code == 0 or "ValueError: no" in ending.message
+
+
+@pytest.mark.parametrize("error", [RepositoryError("no such repo", hint="look"), EnvironmentBuildError("no six")])
+def test_setup_errors_name_their_phase(error: PodstrapError) -> None:
+    ending = outcome.of_error(error)
+    assert ending.reason.startswith(f"{error.phase} failed: ")  # type: ignore[attr-defined]
+    assert error.message in ending.reason
+    assert ending.pod_exit_code == 1
+
+
+def task(status: str = "in_progress", claim: Claim | None = MINE, **fields: object) -> Task:
+    runtime = {RUNTIME_KEY: claim.to_text()} if claim else {}
+    return Task(id="t", status=status, runtime={**runtime, **fields.pop("runtime", {})}, **fields)  # type: ignore[dict-item,arg-type]
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (task(), Verdict.GO_ON),
+        (None, Verdict.LEAVE),
+        (task(claim=None), Verdict.LEAVE),
+        (task(claim=Claim("other", 1, "pod")), Verdict.LEAVE),
+        (task(claim=Claim("uid", 2, "pod")), Verdict.LEAVE),
+        (task(claim=Claim("uid", 1, "pod", requeued=True)), Verdict.LEAVE),
+        (task("created"), Verdict.LEAVE),
+        (task("queued"), Verdict.LEAVE),
+        (task("stopped"), Verdict.ABORT),
+        (task(status_message="stopping"), Verdict.ABORT),
+        (task("completed"), Verdict.GO_ON),
+        (task("failed"), Verdict.GO_ON),
+    ],
+)
+def test_verdicts(found, verdict) -> None:
+    assert judge(found, MINE).verdict is verdict
+
+
+def test_abort_callback_waits_as_long_as_the_sdk_asks_but_not_for_ever() -> None:
+    assert callback_seconds(task()) == 0
+    assert callback_seconds(task(runtime={"_abort_callback_timeout": "20", "_abort_poll_freq": 5})) == 25
+    assert callback_seconds(task(runtime={"_abort_callback_timeout": "1e9"})) == 1800
+    assert callback_seconds(task(runtime={"_abort_callback_timeout": "soon"})) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("-e A=1 --env B=two --env=C=3 -eD=4", {"A": "1", "B": "two", "C": "3", "D": "4"}),
+        ("-e 'A=with space' --memory 8g", {"A": "with space"}),
+        ("-e NAME", {}),
+        ("-e PODSTRAP_TASK_ID=evil", {}),
+        ("-e A=$(touch /tmp/x);`id`", {"A": "$(touch"}),
+        ("--ipc=host --entrypoint x", {}),
+        ("unbalanced 'quote", {}),
+    ],
+)
+def test_a_tasks_own_variables_are_read_from_its_docker_arguments(arguments, expected) -> None:
+    assert of_docker_arguments(arguments) == expected
+
+
+def test_wrong_variables_are_all_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read({"PODSTRAP_ATTEMPT": "x", "PODSTRAP_ON_DISRUPTION": "maybe", "PODSTRAP_POLL_SECONDS": "-1"})
+    for word in ("PODSTRAP_TASK_ID and PODSTRAP_QUEUE_ID", "'x' is no number", "maybe", "POLL_SECONDS"):
+        assert word in str(caught.value)

@@ -1,0 +1,222 @@
+"""A whole run under trouble: taken away, aborted, reset, deleted, and a server that comes and goes."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+
+from clearml_api import tasks
+from protocol.termination import Outcome
+from tests import support
+
+ENDLESS = """
+import pathlib, signal, sys, time
+def bye(number, frame):
+    print("saved at signal", number, flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, bye)
+print("running", flush=True)
+time.sleep(600)
+"""
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("running", flush=True)
+time.sleep(600)
+"""
+
+
+def running(api, task: str, pod) -> None:
+    support.until(lambda: "running" in support.console(api, task), 30, pod.output)
+
+
+@pytest.mark.parametrize("code", [ENDLESS, STUBBORN], ids=["polite", "stubborn"])
+def test_a_pod_that_is_taken_away_leaves_75_and_the_task_to_the_next_pod(api, queued, start, code) -> None:
+    task = queued(code)
+    pod = start(task, job="the-job")
+    running(api, task, pod)
+    pod.process.send_signal(signal.SIGTERM)
+    assert pod.wait(15) == 75
+    found = support.task(api, task)
+    assert found.status == "in_progress"
+    assert found.claim is not None and found.claim.job_uid == "the-job"
+    assert pod.message().outcome is Outcome.DISRUPTED
+    text = support.console(api, task)
+    assert "being taken away on node node-0" in text
+    assert ("saved at signal 15" in text) == (code == ENDLESS)
+
+
+def test_a_queue_may_choose_to_fail_instead(api, queued, start) -> None:
+    task = queued(ENDLESS)
+    pod = start(task, PODSTRAP_ON_DISRUPTION="fail")
+    running(api, task, pod)
+    pod.process.send_signal(signal.SIGTERM)
+    assert pod.wait(15) == 1
+    found = support.task(api, task)
+    assert (found.status, found.status_reason) == ("failed", "disrupted")
+    assert "taken away on node node-0" in found.status_message
+
+
+def test_an_abort_is_noticed_and_the_callback_waited_for(api, queued, start) -> None:
+    task = queued(ENDLESS)
+    pod = start(task)
+    running(api, task, pod)
+    support.until(lambda: support.task(api, task).last_worker, 20, pod.output)
+    tasks.edit_runtime(api, task, {"_abort_callback_timeout": "30", "_abort_poll_freq": "1"})
+    api.call("tasks.stop", {"task": task})
+    support.until(lambda: "aborted:" in support.console(api, task), 10, pod.output)
+    assert pod.process.poll() is None, "the callback has its time"
+    tasks.edit_runtime(api, task, {"_abort_callback_completed": "1"})
+    assert pod.wait(15) == 0
+    assert support.task(api, task).status == "stopped"
+    assert pod.message().outcome is Outcome.STOPPED
+
+
+@pytest.mark.parametrize("how", ["reset", "deleted", "claimed by another"])
+def test_a_task_that_is_not_ours_any_more_is_left_alone(api, queued, start, how) -> None:
+    from protocol.claim import RUNTIME_KEY, Claim
+
+    task = queued(STUBBORN)
+    pod = start(task)
+    running(api, task, pod)
+    if how == "reset":
+        api.call("tasks.reset", {"task": task})
+    elif how == "deleted":
+        api.call("tasks.delete", {"task": task, "force": True})
+    else:
+        tasks.edit_runtime(api, task, {RUNTIME_KEY: Claim("another", 1, "p").to_text()})
+    assert pod.wait(15) == 0
+    assert pod.message().outcome is Outcome.CLAIM_LOST
+    if how == "reset":
+        assert support.task(api, task).status == "created"
+    if how == "claimed by another":
+        assert support.task(api, task).status == "in_progress"
+
+
+def test_the_task_may_end_itself_through_the_sdk(api, queued, start) -> None:
+    code = (
+        "import json, os, urllib.request, base64\n"
+        "host, key, secret = (os.environ['CLEARML_API_' + n] for n in ('HOST', 'ACCESS_KEY', 'SECRET_KEY'))\n"
+        "basic = base64.b64encode(f'{key}:{secret}'.encode()).decode()\n"
+        "def call(name, payload, auth):\n"
+        "    headers = {'Authorization': auth, 'Content-Type': 'application/json'}\n"
+        "    request = urllib.request.Request(f'{host}/{name}', json.dumps(payload).encode(), headers)\n"
+        "    return json.load(urllib.request.urlopen(request))['data']\n"
+        "token = call('auth.login', {}, 'Basic ' + basic)['token']\n"
+        "call('tasks.failed', {'task': os.environ['CLEARML_TASK_ID'], 'status_reason': 'mine'}, 'Bearer ' + token)\n"
+    )
+    task = queued(code)
+    assert start(task).wait() == 0
+    found = support.task(api, task)
+    assert (found.status, found.status_reason) == ("failed", "mine")
+
+
+class Proxy:
+    """Passes bytes to the real server, unless it is `down` (refuses) or `silent` (accepts and says nothing)."""
+
+    def __init__(self, target: str) -> None:
+        parts = urlsplit(target)
+        self._target = (parts.hostname, parts.port or 80)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.down = threading.Event()
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Refuse from now on and cut what is open, in the middle of whatever it is."""
+        self.down.set()
+        for one in self._open:
+            one.close()
+        self._open.clear()
+
+    def _accept(self) -> None:
+        while True:
+            near, _ = self._listener.accept()
+            if self.down.is_set():
+                near.close()
+                continue
+            far = socket.create_connection(self._target)
+            self._open += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for one in (source, sink):
+                try:
+                    one.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue
+
+
+def test_no_line_is_lost_through_an_outage(api, server_environ, queued, start, tmp_path) -> None:
+    code = f"""
+import pathlib, time
+go = pathlib.Path({str(tmp_path)!r}) / "go"
+for n in range(300):
+    print("before", n, flush=True)
+print("running", flush=True)
+while not go.exists():
+    time.sleep(0.01)
+for n in range(300):
+    print("during", n, flush=True)
+(go.parent / "said").touch()
+while not (go.parent / "end").exists():
+    time.sleep(0.01)
+print("after", flush=True)
+"""
+    proxy = Proxy(server_environ["CLEARML_API_HOST"])
+    task = queued(code)
+    pod = start(task, api_host=proxy.address)
+    running(api, task, pod)
+    proxy.cut()
+    (tmp_path / "go").touch()
+    support.until((tmp_path / "said").exists, 20, pod.output)
+    assert "during 0" not in support.console(api, task)
+    proxy.down.clear()
+    (tmp_path / "end").touch()
+    assert pod.wait(60) == 0
+    lines = support.console(api, task).splitlines()
+    said = [line for line in lines if line.split()[0] in ("before", "during", "after")]
+    wanted = [f"before {n}" for n in range(300)] + [f"during {n}" for n in range(300)] + ["after"]
+    assert list(dict.fromkeys(said)) == wanted, "lost or out of order"
+    doubled = len(said) - len(wanted)
+    assert doubled == 0 or "again" in support.console(api, task), f"{doubled} lines doubled"
+    assert support.task(api, task).status == "completed"
+
+
+def test_a_server_that_is_gone_at_the_end_leaves_the_outcome_to_the_controller(
+    api, server_environ, queued, start
+) -> None:
+    proxy = Proxy(server_environ["CLEARML_API_HOST"])
+    task = queued(ENDLESS.replace("sys.exit(0)", "sys.exit(7)"))
+    pod = start(task, api_host=proxy.address, PODSTRAP_ON_DISRUPTION="fail")
+    running(api, task, pod)
+    proxy.cut()
+    pod.process.send_signal(signal.SIGTERM)
+    assert pod.wait(20) == 1
+    message = pod.message()
+    assert (message.outcome, message.reported) == (Outcome.FAILED, False)
+    assert "taken away" in message.reason
+
+
+def test_secrets_do_not_reach_the_console_or_the_tasks_eyes(api, server_environ, queued, start) -> None:
+    code = "import os\nprint(os.environ['CLEARML_API_SECRET_KEY'])\nprint(sorted(n for n in os.environ if 'GIT' in n))"
+    task = queued(code)
+    assert start(task, CLEARML_AGENT_GIT_PASS="git-pass-123").wait() == 0
+    text = support.console(api, task)
+    assert server_environ["CLEARML_API_SECRET_KEY"] not in text
+    assert "********" in text
+    assert "git-pass-123" not in text
+    assert "GIT_PASS" not in text
