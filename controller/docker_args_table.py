@@ -242,7 +242,7 @@ def _volume(seen: Seen, value: str) -> None:
     paths = (source, target)
     if not all(path.startswith("/") and ".." not in path.split("/") for path in paths):
         raise Refused("/HOST/PATH:/CONTAINER/PATH[:ro] is wanted")
-    source, target = (posixpath.normpath(path.replace("//", "/")) for path in paths)
+    source, target = (_plain(path) for path in paths)
     inside = [one for one in seen.allowed.host_paths if _within(source, one.removesuffix(":ro"))]
     if not inside:
         raise Refused(f"{source} is not allowed here; the operator would have to set allowedHostPaths: [{source}]")
@@ -257,7 +257,7 @@ def _tmpfs(seen: Seen, value: str) -> None:
         raise Refused("/CONTAINER/PATH[:size=SIZE] is wanted")
     sizes = [_size(option[5:]) for option in options.split(",") if option.startswith("size=")]
     source = {"medium": "Memory", **({"sizeLimit": sizes[-1]} if sizes else {})}
-    seen.volume({"emptyDir": source}, {"mountPath": posixpath.normpath(path)})
+    seen.volume({"emptyDir": source}, {"mountPath": _plain(path)})
 
 
 def _pull(seen: Seen, value: str) -> None:
@@ -265,6 +265,11 @@ def _pull(seen: Seen, value: str) -> None:
     if value not in policies:
         raise Refused("always, missing or never is wanted")
     seen.container["imagePullPolicy"] = policies[value]
+
+
+def _plain(path: str) -> str:
+    """Without doubled slashes, which normpath keeps at the front, and without dots."""
+    return posixpath.normpath(re.sub("/+", "/", path))
 
 
 def _within(path: str, folder: str) -> bool:

@@ -160,3 +160,10 @@ def _known_keys(path: Sequence[object]) -> list[str]:
         model = CacheSettings
     keys = [field.alias or name for name, field in model.model_fields.items()]
     return [*keys, "queue"] if model is Settings else keys
+
+
+if __name__ == "__main__":  # writes docs/settings.schema.json
+    import json
+    import sys
+
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
