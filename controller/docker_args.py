@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.docker_args_table import FLAGS, SHORT, Allowed, Flag, Refused, Seen
+from controller.docker_args_flags import Allowed, Flag, Refused, Seen
+from controller.docker_args_table import FLAGS, SHORT
 
 __all__ = ["Allowed", "Mapped", "parse"]
 
