@@ -73,6 +73,11 @@ class Mirror:
                 )
             raise self._unreachable(problem)
 
+    def have_history(self) -> None:
+        """Fetch all branches and tags with their whole history. Raises RepositoryError."""
+        with self._locked():
+            self._fetch_everything()
+
     def shallow_file(self) -> bytes | None:
         """Git's list of commits whose parents are not here; a borrower needs a copy."""
         with contextlib.suppress(OSError):

@@ -6,6 +6,7 @@ copied but the files themselves. Making it by hand instead of by `git clone` sav
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ def prepare(
     _check_out(mirror, where, commit, root, environment, programs)
     _submodules(root, environment, programs, tell)
     if script.diff.strip():
-        _apply(script.diff, root, environment, programs, tell)
+        _apply(script.diff, root, mirror, environment, programs, tell)
     return Checkout(root, commit, script.branch)
 
 
@@ -121,8 +122,12 @@ def _submodules(root: Path, environment: dict[str, str], programs: Programs, tel
         ) from failed
 
 
-def _apply(diff: str, root: Path, environment: dict[str, str], programs: Programs, tell: Tell) -> None:
-    """Apply the uncommitted changes; merge three-way where the plain way fails."""
+def _apply(diff: str, root: Path, mirror: Mirror, environment: dict[str, str], programs: Programs, tell: Tell) -> None:
+    """Apply the uncommitted changes; merge three-way where the plain way fails.
+
+    A three-way merge wants the file as the changes' author had it, which a shallow mirror may lack: then the history
+    is fetched first.
+    """
     patch = diff.encode("utf-8", "surrogateescape")
     if not patch.endswith(b"\n"):
         patch += b"\n"
@@ -134,6 +139,10 @@ def _apply(diff: str, root: Path, environment: dict[str, str], programs: Program
         return
     except CommandFailed as plain:
         first = plain
+    if (root / ".git" / "shallow").exists():
+        with contextlib.suppress(RepositoryError, OSError):
+            mirror.have_history()
+            (root / ".git" / "shallow").unlink()
     try:
         programs.run([*command, "--3way", "-"], environ=environment, stdin=patch)
         tell("the uncommitted changes were merged three-way")
