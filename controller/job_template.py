@@ -1,6 +1,6 @@
 """From a task and its queue to the Job's manifest. Pure: the same facts give the same manifest.
 
-    base template ⊕ queue's templateOverrides ⊕ the task's container and docker arguments ⊕ what podstrap owns
+    base template ⊕ queue's templateOverrides ⊕ rules ⊕ the task's container and docker arguments ⊕ what podstrap owns
 
 `job_template_keys` knows a template's keys, `merge` lays one over the other, `docker_args` reads the task's wishes,
 `job_template_owned` adds what nobody may change. The task is the untrusted layer: it asks, the operator's template
@@ -19,7 +19,7 @@ from controller import docker_args, job_template_keys, job_template_resources
 from controller.job_template_keys import CONTAINER
 from controller.job_template_owned import Attempt, failure_policy, finished
 from controller.merge import merged
-from controller.settings import QueueSettings, Settings, Template
+from controller.settings import QueueSettings, RuleCondition, Settings, Template
 from protocol.errors import ConfigError
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
@@ -48,7 +48,7 @@ def render(
     for what, value in (("task", task.id), ("queue", queue_id)):
         if not _LABEL_VALUE.fullmatch(value):
             raise TemplateError(f"The {what}'s id {value[:80]!r} cannot be a Kubernetes label")
-    pod = operator_pod(settings, queue, queue_name)
+    pod = operator_pod(task, settings, queue, queue_name)
     pod, notes = _with_task(pod, task, settings)
     _refuse_own_mounts(pod, settings, queue_name)
     template = finished(pod, this, notes)
@@ -72,11 +72,14 @@ def render(
     }
 
 
-def operator_pod(settings: Settings, queue: QueueSettings, queue_name: str) -> dict[str, Any]:
-    """The pod that base template and queue make, before any task: {metadata, spec}, our container first."""
+def operator_pod(task: Task, settings: Settings, queue: QueueSettings, queue_name: str) -> dict[str, Any]:
+    """The pod that base template, queue and rules make of any such task: {metadata, spec}, our container first."""
     pod: dict[str, Any] = {"metadata": {}, "spec": {"containers": [{"name": CONTAINER}]}}
     pod = _over(pod, settings.base_pod_template, "basePodTemplate", queue_name)
     pod = _over(pod, queue.template_overrides, "templateOverrides", queue_name)
+    for index, rule in enumerate(settings.rules):
+        if _holds(rule.when, task, queue_name):
+            pod = _over(pod, rule.template_overrides, f"rules[{index}].templateOverrides", queue_name)
     spec = dict(pod["spec"])
     for kind in ("containers", "initContainers"):
         if kind in spec:
@@ -86,6 +89,17 @@ def operator_pod(settings: Settings, queue: QueueSettings, queue_name: str) -> d
     main = {"name": CONTAINER} if at is None else containers[at]
     spec["containers"] = [main, *(one for n, one in enumerate(containers) if n != at)]
     return {"metadata": pod["metadata"], "spec": spec}
+
+
+def _holds(when: RuleCondition, task: Task, queue_name: str) -> bool:
+    own = (
+        (when.types, (task.type,)),
+        (when.tags, task.tags),
+        (when.projects, (task.project,)),
+        (when.users, (task.user,)),
+        (when.queues, (queue_name,)),
+    )
+    return all(not wanted or bool({*wanted} & {*found}) for wanted, found in own)
 
 
 def _over(pod: dict[str, Any], template: Template, where: str, queue_name: str) -> dict[str, Any]:

@@ -75,6 +75,31 @@ class QueueSettings(_Model):
         return self.queue_settings.max_pods
 
 
+class RuleCondition(_Model):
+    """Which tasks: each list that is given must hold the task's own; a task's author chooses type and tags."""
+
+    types: tuple[str, ...] = Field((), description="Task types: training, controller (a pipeline's), service, ...")
+    tags: tuple[str, ...] = Field((), description="Tags, one of which the task has.")
+    projects: tuple[str, ...] = Field((), description="Ids of projects.")
+    users: tuple[str, ...] = Field((), description="Ids of the users who made the tasks.")
+    queues: tuple[str, ...] = Field((), description="Names of queues.")
+
+    @model_validator(mode="after")
+    def _not_everything(self) -> RuleCondition:
+        if not any((self.types, self.tags, self.projects, self.users, self.queues)):
+            raise PydanticCustomError("rule", "no condition is given; basePodTemplate is for all tasks")
+        return self
+
+
+class RuleSettings(_Model):
+    """A template for the tasks of some kind: a pipeline's controller needs no GPU, whatever its queue gives."""
+
+    when: RuleCondition = Field(description="Which tasks.")
+    template_overrides: Template = Field(
+        default_factory=dict, description="Laid over the queue's template; same keys as basePodTemplate."
+    )
+
+
 class CacheSettings(_Model):
     """Where environments, repositories and wheels are kept between pods."""
 
@@ -101,6 +126,9 @@ class Settings(_Model):
         description="Queue name or id -> its settings, in order of priority. A list of names is taken too.",
     )
     base_pod_template: Template = Field(default_factory=dict, description="What every task's pod is made from.")
+    rules: tuple[RuleSettings, ...] = Field(
+        (), description="Templates by kind of task, laid over the queue's in this order."
+    )
     default_container_image: Annotated[str, Field(min_length=1)] = Field(
         "podstrap/task:latest", description="Image of tasks that name none, where the queue's template names none."
     )

@@ -15,7 +15,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from controller import job_template_keys, settings_yaml
-from controller.settings import QUEUE_FORM, CacheSettings, QueueLimits, QueueSettings, Settings
+from controller.settings import (
+    QUEUE_FORM,
+    CacheSettings,
+    QueueLimits,
+    QueueSettings,
+    RuleCondition,
+    RuleSettings,
+    Settings,
+)  # fmt: skip
 from controller.settings_yaml import Document, Key, dotted
 from controller.values_chart import CHART, IGNORED
 from protocol.errors import ConfigError
@@ -73,7 +81,8 @@ def json_schema() -> dict[str, Any]:
     schema = Settings.model_json_schema(by_alias=True)
     definitions, body = schema["$defs"], {key: value for key, value in schema.items() if key != "$defs"}
     definitions["PodTemplate"] = job_template_keys.schema()
-    for owner, key in ((body, "basePodTemplate"), (definitions["QueueSettings"], "templateOverrides")):
+    overrides = [(definitions[owner], "templateOverrides") for owner in ("QueueSettings", "RuleSettings")]
+    for owner, key in ((body, "basePodTemplate"), *overrides):
         owner["properties"][key] = {
             "description": owner["properties"][key]["description"],
             "$ref": "#/$defs/PodTemplate",
@@ -127,12 +136,16 @@ def _templates(raw: Any) -> Iterator[tuple[Key, Any]]:
     """Every template of the file that is a mapping."""
     if not isinstance(raw, Mapping):
         return
-    if isinstance(raw.get("basePodTemplate"), Mapping):
-        yield ("basePodTemplate",), raw["basePodTemplate"]
-    queues = raw.get("queues")
-    for name, queue in queues.items() if isinstance(queues, Mapping) else ():
-        if isinstance(queue, Mapping) and isinstance(queue.get("templateOverrides"), Mapping):
-            yield ("queues", str(name), "templateOverrides"), queue["templateOverrides"]
+    found: list[tuple[Key, Any]] = [(("basePodTemplate",), raw.get("basePodTemplate"))]
+    queues, rules = raw.get("queues"), raw.get("rules")
+    places: list[tuple[Key, Any]] = []
+    if isinstance(queues, Mapping):
+        places += [(("queues", str(name)), queue) for name, queue in queues.items()]
+    if isinstance(rules, list):
+        places += [(("rules", index), rule) for index, rule in enumerate(rules)]
+    key = "templateOverrides"
+    found += [((*at, key), owner.get(key)) for at, owner in places if isinstance(owner, Mapping)]
+    yield from ((path, template) for path, template in found if isinstance(template, Mapping))
 
 
 def _path(error: ErrorDetails) -> Key:
@@ -156,6 +169,8 @@ def _known_keys(path: Sequence[object]) -> list[str]:
     model: type[BaseModel] = Settings
     if path[:1] == ("queues",):
         model = QueueLimits if path[2:3] == ("queueSettings",) else QueueSettings
+    elif path[:1] == ("rules",):
+        model = RuleCondition if path[2:3] == ("when",) else RuleSettings
     elif path[:1] == ("cache",):
         model = CacheSettings
     keys = [field.alias or name for name, field in model.model_fields.items()]

@@ -28,7 +28,9 @@ def absolute_path(text: str) -> str:
 
 
 def server_url(text: str) -> str:
-    """An http(s) URL without a user or password: it stands in manifests, where no secret may be."""
+    """An http(s) URL without a user or password: it stands in manifests, where no secret may be. Empty: not set."""
+    if not text:
+        return text
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)

@@ -191,6 +191,27 @@ def test_a_whole_pod_template_is_taken_its_first_container_runs_the_task(whole: 
     assert manifest["spec"]["template"]["metadata"]["labels"]["team"] == "vision"
 
 
+def test_a_rule_is_laid_over_the_queue_for_the_tasks_it_names() -> None:
+    """clearml-helm-charts#308: the pipeline controller's pod should not take the GPU."""
+    config = load_text(
+        "queues: {gpu: {templateOverrides: {resources: {limits: {nvidia.com/gpu: 1, memory: 8Gi}}}}}\n"
+        "rules:\n"
+        "  - when: {types: [controller]}\n"
+        "    templateOverrides: {resources: {limits: {nvidia.com/gpu: null}}}\n"
+        "  - when: {tags: [big], queues: [gpu]}\n"
+        "    templateOverrides: {resources: {limits: {memory: 64Gi}}}\n"
+    )
+
+    def limits(task: Task) -> Any:
+        return container_of(render(task, config, config.queues["gpu"]))["resources"]["limits"]
+
+    assert limits(TASK) == {"nvidia.com/gpu": "1", "memory": "8Gi"}
+    assert limits(replace(TASK, type="controller")) == {"memory": "8Gi"}
+    assert limits(replace(TASK, tags=("big", "x"))) == {"nvidia.com/gpu": "1", "memory": "64Gi"}
+    elsewhere = render(replace(TASK, tags=("big",)), config, config.queues["gpu"], queue_name="other")
+    assert container_of(elsewhere)["resources"]["limits"]["memory"] == "8Gi"
+
+
 def test_image_is_the_tasks_else_the_queues_else_the_default() -> None:
     queue = QueueSettings(template_overrides={"image": "queue:1"})
     assert container_of(render(task_with(image="task:1"), queue=queue))["image"] == "task:1"
