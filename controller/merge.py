@@ -61,8 +61,8 @@ def _mappings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
 
 def _lists(base: list[Any], over: list[Any], name: str) -> list[Any]:
     key = MERGE_KEYS[name]
-    result = list(base)
-    for item in over:
+    result: list[Any] = []
+    for item in (*base, *over):  # the base through the same sieve: of two items with one name the later counts
         at = _place(result, item, key)
         if isinstance(item, Mapping) and item.get(_DIRECTIVE) == "delete":
             if at is not None:

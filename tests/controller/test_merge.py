@@ -65,9 +65,23 @@ def test_patch_directives_delete_an_item_and_replace_a_mapping() -> None:
     assert merged(base, over) == {"env": [{"name": "B", "value": "2"}], "nodeSelector": {"b": "2"}}
 
 
+def test_of_two_variables_with_one_name_the_later_counts_as_kubernetes_has_it() -> None:
+    base = [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]
+    assert merged(base, [{"name": "B", "value": "3"}], "env") == [base[1], {"name": "B", "value": "3"}]
+    assert merged(base, [{"name": "A", "value": "4"}], "env") == [{"name": "A", "value": "4"}]
+    assert merged(base, [{"name": "A", "$patch": "delete"}], "env") == []
+
+
 _names = st.sampled_from(["a", "b", "c"])
 _leaf = st.one_of(st.none(), st.integers(0, 3), st.sampled_from(["x", "y"]), st.lists(st.integers(0, 3), max_size=2))
 _items = st.fixed_dictionaries({"name": _names}, optional={"x": _leaf, "y": _leaf, "$patch": st.just("delete")})
+
+
+def _named(items: Any) -> Any:
+    # Once each: an item that is deleted and set anew in one list would move to the list's end.
+    return st.lists(items, max_size=3, unique_by=lambda item: item["name"])
+
+
 _tree = st.recursive(
     _leaf,
     lambda inner: st.one_of(
@@ -75,9 +89,9 @@ _tree = st.recursive(
         st.fixed_dictionaries(
             {},
             optional={
-                "env": st.lists(_items, max_size=3),
-                "volumes": st.lists(_items, max_size=3),
-                "containers": st.lists(st.fixed_dictionaries({"name": _names}, optional={"a": inner}), max_size=3),
+                "env": _named(_items),
+                "volumes": _named(_items),
+                "containers": _named(st.fixed_dictionaries({"name": _names}, optional={"a": inner})),
                 "tolerations": st.lists(_items, max_size=2),
             },
         ),
