@@ -96,7 +96,10 @@ def _curves(call: Call, task: str) -> Document:
     """metric -> variant -> {name, x, y}, thinned to `samples` points by means of equal runs."""
     key = call.text("key", "iter")
     column = "iter" if key == "iter" else "at"
-    query = f"SELECT metric, variant, {column}, value FROM scalar WHERE task=? AND iter>? ORDER BY metric, variant, {column}, number"  # noqa: S608
+    query = (
+        f"SELECT metric, variant, {column}, value FROM scalar "  # noqa: S608 (the column is one of two)
+        f"WHERE task=? AND iter>? ORDER BY metric, variant, {column}, number"
+    )
     wanted = _wanted(call)
     series: dict[tuple[str, str], list[tuple[int, float | None]]] = {}
     for metric, variant, x, value in call.store.sql.execute(query, (task, SINGLE_VALUE)):

@@ -74,7 +74,7 @@ def _get_all(call: Call) -> Document:
 def _get_all_ex(call: Call) -> Document:
     found = select(call, candidates(call.store, "model", call.data))
     fields = base_fields(call, REFERENCES)
-    return {"models": [project(expanded(call, model, REFERENCES), fields) for model in found]}
+    return {"models": [project(expanded(call, model, REFERENCES), fields, with_id=True) for model in found]}
 
 
 @endpoint("models.edit", "models.update", required=("model",))

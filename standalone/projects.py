@@ -75,7 +75,7 @@ def _get_all_ex(call: Call) -> Document:
     rows = []
     fields = base_fields(call, REFERENCES)
     for one in select(call, candidates(call.store, "project", call.data)):
-        row = project(expanded(call, one, REFERENCES), fields)
+        row = project(expanded(call, one, REFERENCES), fields, with_id=True)
         if call.flag("include_stats"):
             row["stats"] = {"active": _stats(call, one["id"])}
         rows.append(row)

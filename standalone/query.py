@@ -60,12 +60,12 @@ def matches(data: Mapping[str, Any], document: Document) -> bool:
     )
 
 
-def project(document: Document, only: Iterable[str]) -> Document:
-    """Only the fields asked for, dotted ones too; the id like any other."""
+def project(document: Document, only: Iterable[str], *, with_id: bool = False) -> Document:
+    """Only the fields asked for, dotted ones too. `get_all_ex` always gives the id, `get_all` only when asked."""
     fields = list(only)
     if not fields:
         return document
-    cut: Document = {}
+    cut: Document = {"id": document["id"]} if with_id else {}
     for field in fields:
         value = at(document, field)
         if value is not None:

@@ -98,7 +98,7 @@ def _get_all_ex(call: Call) -> Document:
             entry["task"] = {"id": entry["task"], **({"name": task["name"]} if task else {})}
         workers = [worker for worker in call.store.find("worker") if queue["id"] in worker.get("queues", ())]
         rows.append({**full, "workers": [{"name": worker["id"], "ip": worker.get("ip", "")} for worker in workers]})
-    return {"queues": [project(row, call.texts("only_fields")) for row in rows]}
+    return {"queues": rows}
 
 
 @endpoint("queues.update", required=("queue",))

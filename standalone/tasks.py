@@ -108,7 +108,7 @@ def _get_by_id(call: Call) -> Document:
     found = call.store.get("task", call.text("task"))
     if found is None:
         raise Refusal(400, 101, f"Invalid task id: ids=({call.text('task')})")
-    return {"task": project(found, call.texts("only_fields"))}
+    return {"task": found}
 
 
 @endpoint("tasks.get_by_id_ex", required=("id",))
@@ -126,7 +126,7 @@ def _get_all(call: Call) -> Document:
 def _get_all_ex(call: Call) -> Document:
     found = select(call, candidates(call.store, "task", call.data))
     fields = base_fields(call, REFERENCES)
-    return {"tasks": [project(expanded(call, task, REFERENCES), fields) for task in found]}
+    return {"tasks": [project(expanded(call, task, REFERENCES), fields, with_id=True) for task in found]}
 
 
 @endpoint("tasks.get_types")
