@@ -158,10 +158,10 @@ def _context(
 
 
 def _refuse_own_mounts(pod: Mapping[str, Any], settings: Settings, queue_name: str) -> None:
-    own = {settings.work_path: "workPath", settings.cache.mount_path: "cache"}
+    own = {settings.work_path.rstrip("/"): "workPath", settings.cache.mount_path.rstrip("/"): "cache"}
     for index, mount in enumerate(pod["spec"]["containers"][0].get("volumeMounts") or ()):
-        if mount.get("mountPath") in own:
-            path = mount["mountPath"]
+        path = str(mount.get("mountPath")).rstrip("/")
+        if path in own:
             raise TemplateError(
                 f"Queue {queue_name}: volumeMounts[{index}].mountPath: {path} is podstrap's own and cannot be set",
                 hint=f"{own[path]} of the settings decides about it",

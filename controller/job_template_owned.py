@@ -92,7 +92,7 @@ def finished(pod: Mapping[str, Any], attempt: Attempt, docker_notes: Sequence[st
         "command": list(settings.bootstrap_command),
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "File",
-        "env": merged(main.get("env") or [], _variables(attempt, grace_seconds), "env"),
+        "env": _with_others(_variables(attempt, grace_seconds), main.get("env") or []),
         "volumeMounts": merged(main.get("volumeMounts") or [], mounts, "volumeMounts"),
     }
     return {
@@ -155,6 +155,12 @@ def _variables(attempt: Attempt, grace_seconds: int) -> list[dict[str, Any]]:
     secret = settings.credentials_secret
     keys = [{"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}} for key in KEYS]
     return [*found, *downward, *keys]
+
+
+def _with_others(owned: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Ours first: a template's variable may then say $(PODSTRAP_TASK_ID), as Kubernetes expands what stands above."""
+    names = {one["name"] for one in owned}
+    return [*owned, *(one for one in others if one.get("name") not in names)]
 
 
 def _literal(value: str) -> str:

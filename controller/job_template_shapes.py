@@ -8,14 +8,13 @@ API server's to judge. `null` is always taken: it deletes the key that the base 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Path = tuple[str | int, ...]
+from controller.job_template_resources import quantity
 
-_QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(m|k|M|G|T|P|E|[KMGTPE]i|u|n|[eE][+-]?\d+)?")
+Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -132,8 +131,8 @@ def _amounts(value: Any, path: Path) -> Iterator[Problem]:
         yield from _wanted("a mapping", value, path, "memory: 8Gi")
         return
     for name, amount in value.items():
-        plain = isinstance(amount, (int, float, str)) and not isinstance(amount, bool)
-        if amount is not None and name != "$patch" and not (plain and _QUANTITY.fullmatch(str(amount))):
+        number = quantity(amount)
+        if amount is not None and name != "$patch" and (number is None or number < 0):
             yield Problem((*path, str(name)), "this is no quantity", "such as 1, 500m, 8Gi")
 
 

@@ -240,6 +240,8 @@ def test_an_image_that_is_none_is_refused(image: str) -> None:
         ({"spec": {"containers": [{"name": "task", "env": [{"name": "PODSTRAP_ATTEMPT"}]}]}}, "PODSTRAP_ATTEMPT"),
         ({"volumes": [{"name": "podstrap-cache", "hostPath": {"path": "/"}}]}, r"volumes\[0\]\.name"),
         ({"volumeMounts": [{"name": "x", "mountPath": "/podstrap/cache"}]}, r"volumeMounts\[0\]\.mountPath"),
+        ({"volumeMounts": [{"name": "x", "mountPath": "/podstrap/work/"}]}, "workPath"),
+        ({"resources": {"requests": {"cpu": -1}}}, r"resources\.requests\.cpu"),
         ({"kind": "Job", "spec": {"backoffLimit": 3, "template": {}}}, r"spec\.backoffLimit"),
         ({"nodeSelectr": {}}, "did you mean nodeSelector"),
         ({"nodeSelector": {"a": True}}, r"nodeSelector\.a"),
@@ -328,6 +330,12 @@ def test_a_cache_on_a_volume() -> None:
 
 def test_a_queue_name_is_not_expanded_by_kubernetes() -> None:
     assert variables_of(render(queue_name="a$(HOME)"))["PODSTRAP_QUEUE_NAME"] == "a$$(HOME)"
+
+
+def test_a_templates_variable_may_name_ours() -> None:
+    env = [{"name": "RUN", "value": "run-$(PODSTRAP_TASK_ID)"}]
+    names = list(variables_of(render(queue=QueueSettings(template_overrides={"env": env}))))
+    assert names.index("PODSTRAP_TASK_ID") < names.index("RUN")
 
 
 def test_a_lone_surrogate_or_a_very_long_name_makes_a_manifest_all_the_same() -> None:
