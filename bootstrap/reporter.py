@@ -1,10 +1,11 @@
 """Sends the spool to the server, in order, and whatever else has to be told in the background.
 
 One thread. Console lines go as `events.add_batch`: at most half a megabyte a request, at once when lines wait, so
-that the first ones are there well within a second. A batch that was not acknowledged is sent again, unchanged, for
-as long as it takes; the spool on disk holds what comes meanwhile. The server answers 200 also when it refused
-events: `errors` is read. Other reports (resolved commit, installed packages, scalars) are small functions that
-`soon` takes; each is tried within its own bounds and a failure is one line in the console, never the end of the run.
+that the first ones are there well within a second. A batch that was not acknowledged is sent again for as long as it
+takes, less what the server turns out to have stored; the spool on disk holds what comes meanwhile. The server
+answers 200 also when it refused events: `errors` is read. Other reports (resolved commit, installed packages, user
+properties) are small functions that `soon` takes; each is tried within its own bounds and a failure is one line in
+the console, never the end of the run.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ GATHER_SECONDS = 0.15
 """After the first line, how long to wait for company."""
 _LEVELS = ("info", "error", "info")
 _ONE_TRY = Bounds(connect_seconds=5, read_seconds=60, total_seconds=0)
+_FIRST_PAUSE = 1.5
+"""A batch is looked up before it is sent again, and a search index takes a second to show what it has stored."""
 _LONGEST_PAUSE = 10.0
 
 
@@ -98,7 +101,7 @@ class Reporter:
             records, position = self._spool.read(BATCH_BYTES)
             if not records:
                 break
-            if not self._send(events.encode(self._events(records))):
+            if not self._send(records):
                 return
             self._spool.acknowledge(position)
             if self._others:
@@ -121,12 +124,19 @@ class Reporter:
             for record in records
         ]
 
-    def _send(self, batch: bytes) -> bool:
+    def _send(self, records: list[Record]) -> bool:
         """Send until acknowledged. False: given up (the task is gone, or the time is over)."""
-        pause, began = 0.3, 0.0
+        pause, began = _FIRST_PAUSE, 0.0
         while not self._gone:
+            if began:
+                if time.monotonic() + pause >= self._deadline:
+                    return False
+                self._pause(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
             try:
-                answer = events.send_encoded(self._session, batch, bounds=_ONE_TRY)
+                records = self._not_stored(records) if began else records
+                if records:
+                    self._one_batch(records)
             except (ApiUnreachable, NotAnApi, LoginRefused) as trouble:
                 self.trouble = str(trouble).splitlines()[0]
             except ApiError as refused:
@@ -138,17 +148,26 @@ class Reporter:
                     return True
                 self.trouble = str(refused)
             else:
-                if answer.errors:
-                    self._tell(f"the server refused {answer.errors} console events: {dict(answer.reasons)}")
                 if began:
-                    self._tell(f"the server did not take console lines for {time.monotonic() - began:.0f} s; none lost")
+                    self._tell(f"the server took no console lines for {time.monotonic() - began:.0f} s; none is lost")
                 return True
             began = began or time.monotonic()
-            if time.monotonic() + pause >= self._deadline:
-                return False
-            self._pause(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
         return False
+
+    def _one_batch(self, records: list[Record]) -> None:
+        batch = events.encode(self._events(records))
+        answer = events.send_encoded(self._session, batch, bounds=_ONE_TRY)
+        if answer.errors:
+            self._tell(f"the server refused {answer.errors} console events: {dict(answer.reasons)}")
+
+    def _not_stored(self, records: list[Record]) -> list[Record]:
+        """What of a batch the server does not have: its answer may have been lost after it stored all or a part.
+
+        Each record has a time of its own, so the server's console itself tells.
+        """
+        first, count = records[0].millis, len(records)
+        stored = events.stored_times(self._session, self._task, self._worker, first, count, bounds=_ONE_TRY)
+        return [record for record in records if record.millis not in stored]
 
     def _pause(self, seconds: float) -> None:
         if self._stop.is_set():

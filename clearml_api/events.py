@@ -54,3 +54,18 @@ def send_encoded(session: Session, lines: bytes, *, bounds: Bounds | None = None
         errors=int(answer.get("errors") or 0),
         reasons=answer.get("errors_info") or {},
     )
+
+
+def stored_times(
+    session: Session, task: str, worker: str, first: int, count: int, *, bounds: Bounds | None = None
+) -> set[int]:
+    """Under which times (milliseconds, from `first` on) a worker has console lines; looks at `count` events."""
+    payload = {
+        "task": task,
+        "from_timestamp": first - 1,
+        "navigate_earlier": False,
+        "batch_size": count,
+        "order": "asc",
+    }
+    found = session.call("events.get_task_log", payload, bounds=bounds).get("events") or ()
+    return {int(event["timestamp"]) for event in found if event.get("worker") == worker and "timestamp" in event}
