@@ -70,11 +70,16 @@ def test_an_abort_is_noticed_and_the_callback_waited_for(api, queued, start) -> 
         return any((one.get("task") or {}).get("id") == task for one in api.call("workers.get_all")["workers"])
 
     support.until(is_a_worker, 20, pod.output)
-    tasks.edit_runtime(api, task, {"_abort_callback_timeout": "30", "_abort_poll_freq": "1"})
+
+    def as_the_sdk(**keys: str) -> None:  # it writes the whole dictionary, without edit_runtime's escaping
+        runtime = {**support.task(api, task).runtime, **keys}
+        api.call("tasks.edit", {"task": task, "runtime": runtime, "force": True})
+
+    as_the_sdk(_abort_callback_timeout="30", _abort_poll_freq="1")
     api.call("tasks.stop", {"task": task})
     support.until(lambda: "aborted:" in support.console(api, task), 10, pod.output)
-    assert pod.process.poll() is None, "the callback has its time"
-    tasks.edit_runtime(api, task, {"_abort_callback_completed": "1"})
+    assert pod.process.poll() is None, f"the callback has its time\n{pod.output()}"
+    as_the_sdk(_abort_callback_completed="1")
     assert pod.wait(15) == 0
     assert support.task(api, task).status == "stopped"
     assert pod.message().outcome is Outcome.STOPPED

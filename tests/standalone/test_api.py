@@ -217,9 +217,12 @@ def test_stop_of_a_running_task_with_a_worker_only_asks(api: Session) -> None:
 def test_runtime_keys_change_singly(api: Session) -> None:
     task = new(api)
     api.call("tasks.edit_runtime", {"task": task, "add_or_update": {"one": "1", "two": "2", "a.b": "3"}})
-    api.call("tasks.edit_runtime", {"task": task, "remove": ["one"], "add_or_update": {"three": "4"}})
+    api.call("tasks.edit_runtime", {"task": task, "remove": ["one"], "add_or_update": {"three": "4", "_x": "5"}})
     found = tasks.get(api, task)
-    assert found and dict(found.runtime) == {"two": "2", "a%2Eb": "3", "three": "4"}
+    assert found and dict(found.runtime) == {"two": "2", "a%2Eb": "3", "three": "4", "%_x": "5"}
+    api.call("tasks.edit", {"task": task, "runtime": {"_plain": "1", "a.b": "2"}})
+    found = tasks.get(api, task)
+    assert found and dict(found.runtime) == {"_plain": "1", "a.b": "2"}
     tasks.started(api, task)
     tasks.completed(api, task)
     refusal = refused(api, "tasks.edit_runtime", {"task": task, "add_or_update": {"x": "y"}, "force": True})
