@@ -23,6 +23,11 @@ _OWN = (
 """Bootstrap's own: the git credentials are for the checkout, the interpreter's variables for our interpreter."""
 
 
+_SHOWN = (names.POD_NAME, names.POD_UID, names.NODE_NAME)
+"""Of podstrap's own variables, those that tell the task where it runs; the local cluster finds a pod's processes by
+the uid, also those whose parents were all killed."""
+
+
 def build(
     environ: Mapping[str, str],
     task: Task,
@@ -31,7 +36,7 @@ def build(
     launch: Launch,
 ) -> dict[str, str]:
     """The task's environment."""
-    found = {name: value for name, value in environ.items() if not name.startswith(names.PREFIX) and name not in _OWN}
+    found = {name: value for name, value in environ.items() if _is_for_the_task(name)}
     found.update(
         {
             "CLEARML_TASK_ID": task.id,
@@ -52,6 +57,10 @@ def build(
     found.update(launch.environ)
     found.update(of_docker_arguments(task.container.arguments))
     return {name: value for name, value in found.items() if "\x00" not in name + value}
+
+
+def _is_for_the_task(name: str) -> bool:
+    return name in _SHOWN or not (name.startswith(names.PREFIX) or name in _OWN)
 
 
 def of_docker_arguments(arguments: str) -> dict[str, str]:

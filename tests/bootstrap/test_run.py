@@ -251,6 +251,14 @@ def test_a_server_that_is_gone_at_the_end_leaves_the_outcome_to_the_controller(
     assert "taken away" in message.reason
 
 
+def test_the_task_sees_where_it_runs_and_nothing_else_of_podstraps(api, queued, start) -> None:
+    """The pod's uid stays on every process of it, by which the local cluster finds them when all above was killed."""
+    task = queued("import os\nprint(sorted(n for n in os.environ if n.startswith('PODSTRAP_')))")
+    assert start(task, PODSTRAP_POD_UID="the-uid").wait() == 0
+    wanted = ["PODSTRAP_NODE_NAME", "PODSTRAP_POD_NAME", "PODSTRAP_POD_UID"]
+    assert str(wanted) in support.console(api, task)
+
+
 def test_secrets_do_not_reach_the_console_or_the_tasks_eyes(api, server_environ, queued, start) -> None:
     code = "import os\nprint(os.environ['CLEARML_API_SECRET_KEY'])\nprint(sorted(n for n in os.environ if 'GIT' in n))"
     task = queued(code)

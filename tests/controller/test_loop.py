@@ -177,7 +177,9 @@ def test_disrupted_pod_goes_on_in_the_same_job(world: World) -> None:
     loop = world.loop()
     world.until(loop, lambda: world.starts(task))
     assert isinstance(loop.cluster, LocalCluster)
-    loop.cluster.evict(loop.cluster.snapshot().jobs[0].pods[0].uid)
+    cluster = loop.cluster
+    cluster.evict(cluster.snapshot().jobs[0].pods[0].uid)
+    world.until(loop, lambda: cluster.snapshot().jobs[0].pods[0].phase == "Failed")
     world.go(task)
     world.until(loop, lambda: world.status(task) == "completed")
     claim = support.task(world.session, task).claim
