@@ -116,5 +116,5 @@ def _values(file: Path) -> int:
     rows = values_report.report(file)
     width = max((len(row.key) for row in rows), default=0)
     for row in rows:
-        print(f"{row.verdict:8} {row.key:{width}}  {row.explanation}")
+        print(f"{row.line:>5}  {row.verdict:8} {row.key:{width}}  {row.explanation}")
     return 0 if values_report.understood(rows) else 1
