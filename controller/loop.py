@@ -18,7 +18,8 @@ from controller import job_template
 from controller.acting import perform
 from controller.actions import Action, CreateJob, FailQueued
 from controller.cluster.interface import Cluster, Refused
-from controller.plan import Plan, Render, plan
+from controller.plan import Plan, plan
+from controller.plan_queues import Render
 from controller.reading import Reader
 from controller.settings import Settings
 from controller.state import Refusal, State

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from standalone.project_tree import ensure
 from standalone.query import base_fields, candidates, expanded, project, select
 from standalone.store import Document
 from standalone.wire import COMPANY, USER, Call, Refusal, check_name, endpoint, invalid, new_id
@@ -158,8 +159,6 @@ def _clone(call: Call) -> Document:
     fields["execution"] = {**execution, **overrides}
     answer: Document = {}
     if name := call.text("new_project_name"):
-        from standalone.projects import ensure
-
         fields["project"] = ensure(call, name)
         answer["new_project"] = {"id": fields["project"], "name": name}
     task = new_task(call, {**fields, "parent": source["id"], **given})
@@ -219,8 +218,6 @@ def _mark(call: Call, *, archived: bool) -> Document:
 
 @endpoint("tasks.move", required=("ids",))
 def _move(call: Call) -> Document:
-    from standalone.projects import ensure
-
     target = call.text("project") or ensure(call, call.text("project_name"))
     for task in call.store.find("task", id=call.texts("ids")):
         call.store.put("task", {**task, "project": target, "last_change": call.now})

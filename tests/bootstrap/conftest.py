@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import uuid
@@ -16,22 +15,6 @@ from clearml_api.session import Session
 from protocol import environment as names
 from protocol.termination import TerminationMessage
 from tests import support
-
-
-@pytest.fixture(scope="session")
-def server_environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    if os.environ.get("CLEARML_API_HOST"):
-        yield {name: value for name, value in os.environ.items() if name.startswith("CLEARML_")}
-        return
-    server = support.Server(tmp_path_factory.mktemp("server"))
-    server.start()
-    yield server.environ
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def api(server_environ: dict[str, str]) -> Session:
-    return support.session_of(server_environ)
 
 
 @pytest.fixture(scope="session")

@@ -40,17 +40,6 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def server_environ(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    if os.environ.get("CLEARML_API_HOST"):
-        yield {name: value for name, value in os.environ.items() if name.startswith("CLEARML_")}
-        return
-    server = support.Server(tmp_path_factory.mktemp("server"))
-    server.start()
-    yield server.environ
-    server.stop()
-
-
-@pytest.fixture(scope="session")
 def world(server_environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("controller")
     session = support.session_of(server_environ)

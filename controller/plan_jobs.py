@@ -1,0 +1,233 @@
+"""What each Job of ours needs: the living are stopped, pinged or explained, those that are over settle their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from enum import Enum
+
+from clearml_api.models import Task
+from controller.actions import (
+    Action,
+    FailQueued,
+    FinishTask,
+    Ping,
+    RemoveEntry,
+    Requeue,
+    StopJob,
+)
+from controller.diagnosis import Cause, Diagnosis, diagnose, waiting
+from controller.plan_view import NEVER_BEGAN, View, attempt_line, holds, own, say, with_history
+from controller.settings import QueueSettings
+from controller.state import ENDED, JobFacts
+from protocol.claim import Claim
+from protocol.names import added_millis
+from protocol.termination import Outcome
+
+_STOPPING = "stopping"
+"""The status message by which the server asks a worker to end its task (tasks.stop)."""
+_CLOCKS_APART = timedelta(seconds=10)
+"""The server's clock and the cluster's, at most, as a rule."""
+
+
+class Verdict(Enum):
+    """An answer that is no action."""
+
+    SETTLED = "settled"
+
+
+SETTLED = Verdict.SETTLED
+
+
+# Living Jobs
+
+
+def living(view: View, job: JobFacts) -> Iterator[Action]:
+    """What a Job that may still act needs: an end when its task went elsewhere, a ping, the reason why it waits."""
+    if job.task not in view.state.asked or job.end is not None or job.stopped or job.deleting:
+        return  # it goes already, or nothing is known about its task
+    task = view.task(job)
+    if why := _in_vain(view, job, task):
+        yield StopJob(job.task, job, why)
+    elif task is None:
+        return
+    elif task.status == "in_progress" and holds(job, task):
+        if view.state.minute:
+            yield Ping(job.task)
+    elif task.status == "queued" and own(job, view.places(job.task)) and (why := waiting(job)):
+        yield from say(task, f"waiting: {why}")
+
+
+def _in_vain(view: View, job: JobFacts, task: Task | None) -> str:
+    """Why a living Job cannot come to run its task any more; empty while it can, or while its pod will see itself.
+
+    A pod that runs compares the claim at each poll and leaves by itself. The exception is a new entry of the same
+    task, which must wait for this Job's end: then the end comes from here, at once.
+    """
+    places = view.places(job.task)
+    if task is not None and task.status == "queued" and places and not own(job, places):
+        return "superseded: its task has a new queue entry"
+    if job.running:
+        return ""
+    if task is None:
+        return "its task was deleted"
+    if task.status == "queued":
+        return ""
+    if task.status != "in_progress":
+        return f"its task is {task.status}"
+    if not holds(job, task):
+        return "its task runs elsewhere"
+    return "its task is being aborted" if task.status_message == _STOPPING else ""
+
+
+def perhaps_moved(view: View, job: JobFacts) -> bool:
+    """Whether a waiting Job's task is in none of our queues, as far as read: moved elsewhere, or further down."""
+    task = view.task(job)
+    waits = task is not None and task.status == "queued" and not job.running
+    return waits and not job.stopped and not view.places(job.task)
+
+
+# Jobs that are over
+
+
+def over(view: View, job: JobFacts) -> Action | Verdict | None:
+    """The one thing that a Job's task needs, `SETTLED` for nothing ever, None for nothing yet."""
+    task = view.task(job)
+    if task is None:
+        return SETTLED  # deleted, or settled before and not asked for
+    if task.status == "in_progress":
+        return _over_in_progress(view, job, task)
+    if task.status == "queued":
+        return _over_queued(view, job, task)
+    return _left_over(view, job, task) or SETTLED
+
+
+def _left_over(view: View, job: JobFacts, task: Task) -> RemoveEntry | None:
+    """An entry that a task which ended has left behind: put there while its pod was about to start."""
+    if task.status not in ENDED or not view.newest(job) or view.living_job_of(job.task):
+        return None
+    ended = added_millis(task.status_changed)
+    for place in view.seen(job.task):
+        if place.added < ended and (holds(job, task) or own(job, [place])):
+            return RemoveEntry(job.task, place.queue)
+    return None
+
+
+def _over_in_progress(view: View, job: JobFacts, task: Task) -> Action | Verdict | None:
+    claim = task.claim
+    if claim is None and _started_late(view, job, task):
+        return _start_over(view, job, task, Claim(job.uid, 0, pod="", job=job.name, requeued=True))
+    if claim is None or claim.job_uid != job.uid or _runs_elsewhere(job, task, claim):
+        return SETTLED  # another agent's, or another Job's
+    if view.foreign(job.task):
+        return SETTLED  # moved to a queue of others
+    if claim.requeued:  # killed between the mark and the queue
+        if _started_late(view, job, task):
+            return _start_over(view, job, task, claim)
+        return _requeue(job, task, claim, "") if view.doubt_is_over(job) else None
+    if task.status_message == _STOPPING:
+        return FinishTask(job.task, job, "stopped", "aborted; its pod was gone before it could say so")
+    said = job.last_pod.last_words if job.last_pod else None
+    if said and said.outcome in (Outcome.COMPLETED, Outcome.FAILED, Outcome.STOPPED):
+        return FinishTask(job.task, job, said.outcome.value, said.reason)
+    found = diagnose(job)
+    if found.cause in (Cause.TASK, Cause.CONFIG):
+        return FinishTask(job.task, job, "failed", with_history(found.reason, claim.history), found.wants_log)
+    reason = _no_restart(view.policy(job), claim.attempt, found)
+    if reason:
+        return FinishTask(job.task, job, "failed", with_history(reason, claim.history), found.wants_log)
+    if _started_late(view, job, task):
+        return _start_over(view, job, task, _marked(claim, found))
+    return _requeue(job, task, _marked(claim, found), found.reason) if view.doubt_is_over(job) else None
+
+
+def _runs_elsewhere(job: JobFacts, task: Task, claim: Claim) -> bool:
+    """Started by somebody else long after our Job was over: the claim is an old run's, which nobody clears.
+
+    Two signs, since neither is sure: the server's clock may be off, and a pod may die before its first report.
+    """
+    since = job.over_since
+    late = since is not None and task.status_changed > since + _CLOCKS_APART
+    return late and bool(task.last_worker) and bool(claim.pod) and claim.pod not in task.last_worker
+
+
+def _started_late(view: View, job: JobFacts, task: Task) -> bool:
+    """A reset and a new entry fell between two calls of a pod's claim: in_progress, and still in a queue.
+
+    Nobody runs it, and no pod can claim it: a claim wants `queued`.
+    """
+    ours = task.claim is None or task.claim.job_uid == job.uid
+    return ours and bool(view.seen(job.task)) and view.newest(job) and not view.living_job_of(job.task)
+
+
+def _start_over(view: View, job: JobFacts, task: Task, claim: Claim) -> Requeue | None:
+    if not view.doubt_lasts(job):
+        return None
+    (place, *_) = view.seen(job.task)
+    why = "it was reset while its pod was about to start"
+    return Requeue(job.task, job, place.queue, claim, task.claim, task.status, why, leave=place.queue)
+
+
+def _over_queued(view: View, job: JobFacts, task: Task) -> Action | Verdict | None:
+    places = view.places(job.task)
+    if places:
+        return None if own(job, places) else SETTLED  # its own entry: `Filling` makes the next Job of it
+    if not doubtful(view, job):
+        return SETTLED
+    if not view.doubt_is_over(job):
+        return None
+    claim = task.claim
+    if claim and claim.requeued and claim.job_uid == job.uid:
+        return _requeue(job, task, claim, "")
+    found = diagnose(job)
+    if claim is None or claim.job_uid != job.uid:
+        # Out of the queue and not claimed: its pod died between the two calls, or we between taking and failing it.
+        if found.cause in (Cause.TASK, Cause.CONFIG):
+            return FailQueued(job.task, job, "", f"{NEVER_BEGAN}: {found.reason}", found.wants_log, task.claim)
+        history = claim.history if claim and claim.requeued else ()
+        pod = job.last_pod.name if job.last_pod else ""
+        claim = Claim(job.uid, job.attempt, pod=pod, job=job.name, history=history)
+    elif reason := _no_restart(view.policy(job), claim.attempt, found):
+        return FailQueued(job.task, job, "", with_history(reason, claim.history), seen=task.claim)
+    if claim.attempt >= view.policy(job).max_attempts:
+        reason = with_history(_no_attempt_left(claim.attempt, found), claim.history)
+        return FailQueued(job.task, job, "", reason, seen=task.claim)
+    return _requeue(job, task, _marked(claim, found), found.reason)
+
+
+def doubtful(view: View, job: JobFacts) -> bool:
+    """Whether the task of a Job that is over runs and waits nowhere, as far as read, and that is ours to see to."""
+    task = view.task(job)
+    if task is None:
+        return False
+    if task.status == "in_progress" and _started_late(view, job, task):
+        return True
+    if view.places(job.task):
+        return False
+    holder = task.claim.job_uid if task.claim else ""
+    if task.status == "in_progress":
+        return holder == job.uid
+    if task.status != "queued" or view.living_job_of(job.task):
+        return False
+    return holder == job.uid or (view.newest(job) and not view.living(holder))
+
+
+def _requeue(job: JobFacts, task: Task, claim: Claim, why: str) -> Requeue:
+    return Requeue(job.task, job, job.queue, claim, task.claim, task.status, why or "going on after a restart")
+
+
+def _marked(claim: Claim, found: Diagnosis) -> Claim:
+    """The claim as the next Job must find it: requeued, with a line about the attempt that ended."""
+    return replace(claim, requeued=True, history=(*claim.history, attempt_line(claim.attempt, found)))
+
+
+def _no_restart(queue: QueueSettings, attempt: int, found: Diagnosis) -> str:
+    """Why a disrupted task is not started again; empty when it is."""
+    if queue.on_disruption == "fail":
+        return f"disrupted: {found.reason} (onDisruption: fail)"
+    return _no_attempt_left(attempt, found) if attempt >= queue.max_attempts else ""
+
+
+def _no_attempt_left(attempt: int, found: Diagnosis) -> str:
+    return f"disrupted: {found.reason}; attempt {attempt} was the last (maxAttempts)"

@@ -1,0 +1,159 @@
+"""What each queue entry needs: a Job while there is room, a reason why it waits, or its end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from clearml_api.models import QueueEntry, Task
+from controller.actions import (
+    Action,
+    CreateJob,
+    FailQueued,
+)
+from controller.diagnosis import Cause, Diagnosis, diagnose
+from controller.plan_view import NEVER_BEGAN, View, attempt_line, say, with_history
+from controller.settings import QueueSettings, Settings
+from controller.state import JobFacts, QueueFacts
+from protocol.errors import PodstrapError
+from protocol.names import job_name
+
+log = logging.getLogger("podstrap.controller")
+
+_MAX_NEW_JOBS = 50
+"""Jobs made in one round: the rest waits for the next, a fraction of a second later."""
+
+
+class Render(Protocol):
+    """job_template.render."""
+
+    def __call__(
+        self,
+        task: Task,
+        *,
+        queue_id: str,
+        queue_name: str,
+        added: datetime,
+        attempt: int,
+        settings: Settings,
+        queue: QueueSettings,
+        now: datetime,
+        history: Sequence[str] = (),
+    ) -> dict[str, Any]: ...
+
+
+@dataclass
+class Filling:
+    """Makes Jobs for entries, queue by queue in the settings' order, while there is room."""
+
+    view: View
+    render: Render
+    waiting: int = 0
+    stuck: int = 0
+    starved: bool = False
+    _room: int = 0
+    _taken: set[str] = field(default_factory=set)
+
+    def run(self) -> Iterator[Action]:
+        state, settings = self.view.state, self.view.settings
+        living = [job for job in state.jobs if not job.over]
+        self._room = min(_MAX_NEW_JOBS, _left(settings.max_pods, len(living)))
+        facts = {queue.name: queue for queue in state.queues}
+        for name, policy in settings.queues.items():
+            if queue := facts.get(name):
+                mine = sum(1 for job in living if job.queue == queue.id)
+                yield from self._queue(queue, policy, _left(policy.max_pods, mine))
+
+    def _queue(self, queue: QueueFacts, policy: QueueSettings, room: int) -> Iterator[Action]:
+        made = False
+        for entry in queue.entries:
+            if self.view.living_job_of(entry.task) or entry.task in self._taken:
+                self.waiting += 1
+                continue
+            task = self.view.state.tasks.get(entry.task)
+            if entry.task not in self.view.state.asked:
+                self.waiting += 1
+                continue
+            if task is None or task.status != "queued":
+                continue  # a left-over entry: of a task that was deleted, or that ended without leaving its queue
+            if policy.paused or min(room, self._room) <= 0:
+                self.waiting += 0 if policy.paused else 1
+                yield from say(task, _no_room(queue.name, policy, full=room <= 0))
+                continue
+            for action in self._entry(queue, policy, entry, task):
+                yield action
+                if isinstance(action, CreateJob):
+                    made, room, self._room = True, room - 1, self._room - 1
+        self.starved = self.starved or (not queue.complete and not made and min(room, self._room) > 0)
+
+    def _entry(self, queue: QueueFacts, policy: QueueSettings, entry: QueueEntry, task: Task) -> Iterator[Action]:
+        past = sorted(
+            (job for job in self.view.jobs.get(entry.task, ()) if job.is_for(entry)), key=lambda job: job.attempt
+        )
+        attempt, history, failure = _next_attempt(task, past, policy)
+        if failure is not None and (over := self.view.jobs.get(entry.task)):
+            self._taken.add(entry.task)
+            job, reason = past[-1] if past else over[-1], with_history(failure.reason, history)
+            yield FailQueued(entry.task, job, queue.id, reason, failure.wants_log, task.claim)
+            return
+        name = job_name(entry.task, entry.added, attempt)
+        refusal = self.view.state.refusals.get(name)
+        if refusal and refusal.until > self.view.state.now:
+            self.waiting += 1
+            yield from say(task, f"waiting: the cluster refuses its Job: {refusal.reason}")
+            return
+        try:
+            manifest = self.render(
+                task, queue_id=queue.id, queue_name=queue.name, added=entry.added, attempt=attempt,
+                settings=self.view.settings, queue=policy, now=self.view.state.now, history=history,
+            )  # fmt: skip
+        except PodstrapError as error:
+            self.stuck += 1
+            yield from say(task, f"waiting: its Job cannot be made: {error}")
+            return
+        except Exception as error:  # the task's text is untrusted: what it breaks stops this task alone
+            log.exception("render-bug task=%s queue=%s", entry.task, queue.name)
+            self.stuck += 1
+            yield from say(task, f"waiting: its Job cannot be made: {type(error).__name__}: {error}")
+            return
+        self._taken.add(entry.task)
+        self.waiting += 1
+        yield CreateJob(entry.task, queue.id, str(manifest["metadata"]["name"]), attempt, manifest)
+
+
+def _next_attempt(
+    task: Task, past: Sequence[JobFacts], policy: QueueSettings
+) -> tuple[int, tuple[str, ...], Diagnosis | None]:
+    """The attempt of the next Job for an entry, the history before it, and why there is none."""
+    claim = task.claim
+    history = claim.history if claim and claim.requeued else ()
+    if not past:
+        attempt = claim.next_attempt() if claim else 1
+        if attempt > policy.max_attempts:
+            none_left = f"no attempt left (maxAttempts {policy.max_attempts})"
+            return attempt, history, Diagnosis(Cause.INFRASTRUCTURE, none_left)
+        return attempt, history, None
+    found = diagnose(past[-1])
+    history = (*history, *(attempt_line(job.attempt, diagnose(job)) for job in past))
+    attempt = past[-1].attempt + 1
+    if found.cause in (Cause.TASK, Cause.CONFIG):
+        return attempt, history[:-1], replace(found, reason=f"{NEVER_BEGAN}: {found.reason}")
+    if attempt > policy.max_attempts:
+        reason = f"{NEVER_BEGAN} in {past[-1].attempt} attempts (maxAttempts): {found.reason}"
+        return attempt, history, replace(found, reason=reason)
+    return attempt, history, None
+
+
+def _left(limit: int | None, used: int) -> int:
+    return _MAX_NEW_JOBS if limit is None else max(0, limit - used)
+
+
+def _no_room(name: str, policy: QueueSettings, *, full: bool) -> str:
+    if policy.paused:
+        return f"waiting: queue {name} is paused"
+    if full:
+        return f"waiting: queue {name} runs as many pods as it may (maxPods {policy.max_pods})"
+    return "waiting: as many pods run as may over all queues (maxPods)"
