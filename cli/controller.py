@@ -25,9 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state",
         type=Path,
-        default=default_state(),
         metavar="DIR",
-        help="the local cluster's state (default: %(default)s)",
+        help="the local cluster's state (default: a folder for each server below ~/.local/state/podstrap)",
     )
     parser.add_argument(
         "--drain", action="store_true", help="work until the queues are empty and the Jobs done, then exit 0"
@@ -56,13 +55,14 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_file.load(options.config)
     configuration = load()
     settings = settings.with_servers(configuration.api_host, configuration.web_host, configuration.files_host)
-    settings = _with_local_cache(settings, options.state)
+    state = (options.state or default_state(configuration.api_host)).resolve()
+    settings = _with_local_cache(settings, state)
     session = Session(configuration, worker=f"podstrap:{settings.instance}")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     cluster = LocalCluster(
-        options.state,
+        state,
         secrets={
             "CLEARML_API_ACCESS_KEY": configuration.access_key,
             "CLEARML_API_SECRET_KEY": configuration.secret_key,
@@ -83,16 +83,20 @@ def _with_local_cache(settings: Settings, state: Path) -> Settings:
     """On one machine pods share a cache in the state folder, unless the settings name a volume."""
     if settings.cache.volume != {"emptyDir": {}}:
         return settings
-    folder = state.resolve() / "cache"
+    folder = state / "cache"
     folder.mkdir(parents=True, exist_ok=True)
     volume = {"hostPath": {"path": str(folder)}}
     return settings.model_copy(update={"cache": settings.cache.model_copy(update={"volume": volume})})
 
 
-def default_state() -> Path:
-    """Where the local cluster keeps its Jobs and pods when nobody says otherwise."""
+def default_state(server: str) -> Path:
+    """Where the local cluster keeps its Jobs and pods when nobody says otherwise.
+
+    One folder for each server: a Job whose task this server does not know would be taken for deleted.
+    """
     base = os.environ.get("XDG_STATE_HOME") or Path(os.environ.get("HOME", "/tmp"), ".local", "state")  # noqa: S108
-    return Path(base, "podstrap")
+    mark = "".join(character if character.isalnum() else "-" for character in server.partition("://")[2])
+    return Path(base, "podstrap", mark or "local")
 
 
 def start_logging(level: str) -> None:

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "task", metavar="TASK|FILE", help="a task's id on the server, or a JSON/YAML file of its fields"
     )
     parser.add_argument("--queue", required=True, metavar="Q", help="the queue's name")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="settings")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: only the built-in ones)")
     parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml")
 
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
 
     from controller import settings_file
 
-    settings = settings_file.load(options.config)
+    settings = settings_file.load(options.config) if options.config else settings_file.load_text(_only(options.queue))
     task, queue = _task_and_queue(options.task, options.queue)
     manifest = _manifest(task, queue, settings, _queue_settings(settings, options.queue))
     plain = json.dumps(manifest, indent=2)  # through JSON, so that YAML writes no anchors for what is shared
@@ -54,6 +54,10 @@ def _manifest(task: Task, queue: Queue, settings: Settings, queue_settings: Queu
         queue=queue_settings,
         now=now,
     )
+
+
+def _only(queue: str) -> str:
+    return json.dumps({"queues": {queue: {}}})
 
 
 def _queue_settings(settings: Settings, name: str) -> QueueSettings:

@@ -80,3 +80,60 @@ def test_importing_the_command_imports_no_room() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY_ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_render_of_a_file_needs_no_server_and_shows_no_secret(tmp_path) -> None:
+    import yaml
+
+    task = tmp_path / "task.json"
+    task.write_text('{"name": "a task", "container": {"image": "busybox", "arguments": "-e TOKEN=hush --memory 2g"}}')
+    done = podstrap("render", str(task), "--queue", "gpu", CLEARML_API_SECRET_KEY="very-secret")
+    assert done.returncode == 0, done.stderr
+    assert "hush" not in done.stdout
+    assert "very-secret" not in done.stdout
+    job = yaml.safe_load(done.stdout)
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert (job["kind"], container["image"], container["resources"]["limits"]["memory"]) == ("Job", "busybox", "2Gi")
+
+
+SEED = """
+agentk8sglue:
+  queues:
+    example_queue_1:
+      templateOverrides:
+        nodeSelector:
+          nvidia.com/gpu.product: A100-SXM4-40GB-MIG-1g.5gb
+        resources:
+          limits:
+            nvidia.com/gpu: 1
+    example_queue_2:
+      templateOverrides:
+        nodeSelector:
+          nvidia.com/gpu.product: A100-SXM4-40GB
+        resources:
+          limits:
+            nvidia.com/gpu: 2
+"""
+
+
+def test_clearmls_documented_snippet_is_read_as_it_stands(tmp_path) -> None:
+    import yaml
+
+    settings, task = tmp_path / "values.yaml", tmp_path / "task.yaml"
+    settings.write_text(SEED)
+    task.write_text("name: a task")
+    assert podstrap("check", "--values", str(settings)).returncode == 0
+    for queue, product, gpus in (("example_queue_1", "MIG-1g.5gb", "1"), ("example_queue_2", "A100-SXM4-40GB", "2")):
+        done = podstrap("render", str(task), "--queue", queue, "--config", str(settings))
+        spec = yaml.safe_load(done.stdout)["spec"]["template"]["spec"]
+        assert spec["nodeSelector"]["nvidia.com/gpu.product"].endswith(product)
+        assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == gpus
+
+
+def test_a_values_file_with_something_unknown_is_told_by_line(tmp_path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(SEED + "  podTemplte: {}\nsessions:\n  portModeEnabled: true\n")
+    done = podstrap("check", "--values", str(values))
+    assert done.returncode == 1
+    assert "podTemplte" in done.stdout
+    assert "sessions" in done.stdout
