@@ -60,6 +60,8 @@ queues:
 def run(folder: Path, *, keep: bool = False) -> int:
     """Run the demo in `folder`; 0 only if both tasks ended completed."""
     begun = time.monotonic()
+    for number in (signal.SIGTERM, signal.SIGINT):  # either ends the demo through KeyboardInterrupt, which cleans up
+        signal.signal(number, signal.default_int_handler)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         environ = stack.enter_context(_server(folder))

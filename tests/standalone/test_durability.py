@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -49,10 +51,16 @@ class Writer(threading.Thread):
                 continue  # not acknowledged: it may be there or not
 
 
-@pytest.mark.slow
-def test_nothing_acknowledged_is_lost(tmp_path) -> None:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[support.Server]:
     server = support.Server(tmp_path)
     server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.slow
+def test_nothing_acknowledged_is_lost(server: support.Server) -> None:
     session = support.session_of(server.environ)
     queue = queues.create(session, "durable")
     writers = [Writer(support.session_of(server.environ), queue, number) for number in range(4)]
@@ -78,4 +86,3 @@ def test_nothing_acknowledged_is_lost(tmp_path) -> None:
         for task, count in writer.lines:
             log = session.call("events.get_task_log", {"task": task})
             assert [event["msg"] for event in log["events"]] == [f"line {count}"]
-    server.stop()
