@@ -58,6 +58,8 @@ class Pod:
     terminated: threading.Event
     """SIGTERM came: the infrastructure takes the pod."""
     wake: threading.Event
+    died: list[str]
+    """Threads of ours that ended by an error that is a bug of ours."""
 
 
 class Run:
@@ -158,9 +160,11 @@ class Run:
             return self._leave(answer.why)
         if answer is not None and answer.verdict is Verdict.ABORT:
             return self._abort(answer)
-        if pod.reporter.error is not None:
-            self._end_process(5.0)
-            return Ending(Outcome.FAILED, "podstrap failed", f"the console's sender died: {pod.reporter.error!r}", 1)
+        if pod.died:
+            self._end_process(self._task_grace())
+            return Ending(
+                Outcome.FAILED, "podstrap failed", f"an error of podstrap's own, please report it: {pod.died}", 1
+            )
         return None
 
     def _disrupted(self) -> Ending:

@@ -44,8 +44,6 @@ class Reporter:
         self._stop = threading.Event()
         self._deadline = float("inf")
         self._gone = False
-        self.error: BaseException | None = None
-        """What ended the thread; a run must not go on without its reporter."""
         self.trouble = ""
         """Why the last batch was not taken, for the log of a pod that ends without its server."""
         self._thread = threading.Thread(target=self._main, name="reporter", daemon=True)
@@ -72,20 +70,12 @@ class Reporter:
         self._thread.join(seconds + 5)
         return self._spool.empty() and not self._others and not self._thread.is_alive()
 
-    def alive(self) -> bool:
-        """Whether lines are still being sent."""
-        return self._thread.is_alive()
-
     def _main(self) -> None:
-        try:
-            while not self._done():
-                self._spool.ready.wait(1.0)
-                if not self._stop.is_set():
-                    self._stop.wait(GATHER_SECONDS)
-                self._round()
-        except BaseException as error:
-            self.error = error
-            raise
+        while not self._done():
+            self._spool.ready.wait(1.0)
+            if not self._stop.is_set():
+                self._stop.wait(GATHER_SECONDS)
+            self._round()
 
     def _done(self) -> bool:
         if self._gone:

@@ -104,6 +104,7 @@ def _run(
     except OSError as error:
         return _no_work_folder(session, claimed, words, settings, error)
     console = Console(spool, masker)
+    died = _watch_over_threads(wake)
     reporter = Reporter(session, claimed.task.id, settings.worker, spool, console.tell)
     pod = Pod(
         settings=settings,
@@ -117,6 +118,7 @@ def _run(
         timeline=timeline,
         terminated=terminated,
         wake=wake,
+        died=died,
     )
     where = f" on {settings.node}" if settings.node else ""
     console.tell(f"pod {settings.pod}{where}, attempt {claimed.claim.attempt} of {settings.max_attempts}")
@@ -127,6 +129,20 @@ def _run(
         signal.signal(number, lambda received, _frame: run.forward(received))
     reporter.start()
     return run.whole()
+
+
+def _watch_over_threads(wake: threading.Event) -> list[str]:
+    """A thread of ours that dies by an error of ours ends the run: a frozen console or a deaf watch would be worse."""
+    died: list[str] = []
+
+    def on_death(dead: threading.ExceptHookArgs) -> None:
+        name = dead.thread.name if dead.thread else "unknown"
+        died.append(f"thread {name}: {dead.exc_type.__name__}: {dead.exc_value}")
+        threading.__excepthook__(dead)
+        wake.set()
+
+    threading.excepthook = on_death
+    return died
 
 
 def _give_up(session: Any, settings: PodSettings, enough: Any, words: Any) -> int:

@@ -77,7 +77,12 @@ class UvInstaller:
         command: list[str | Path] = [self._uv, "pip", "install", "--python", folder / "bin" / "python"]
         command += ["--requirement", requirements]
         what = f"the requirements ({source}) could not be installed by uv"
-        _run(self._programs, command, self._environ, cwd, what, self._tell)
+        _run(self._programs, command, self._environ, cwd, what, self._tell_short)
+
+    def _tell_short(self, line: str) -> None:
+        """uv's story without the list of every package, which stands on the task once it is installed."""
+        if not line.startswith((" + ", " Downloaded", "Using Python")):
+            self._tell(line)
 
     def freeze(self, folder: Path) -> str:
         """`uv pip freeze`."""

@@ -270,3 +270,26 @@ def test_secrets_do_not_reach_the_console_or_the_tasks_eyes(api, server_environ,
     assert "********" in text
     assert "git-pass-123" not in text
     assert "GIT_PASS" not in text
+
+
+@pytest.mark.parametrize("broken", ["bootstrap.watch.ask", "bootstrap.reporter.events.encode"])
+def test_a_thread_that_dies_by_a_bug_ends_the_run_loudly(api, queued, start, broken, tmp_path) -> None:
+    """A deaf watch or a dead sender must not look like a healthy run."""
+    task = queued(ENDLESS)
+    module, _, name = broken.rpartition(".")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib, sys\n"
+        f"sys.path.insert(0, {str(support.REPOSITORY_ROOT)!r})\n"
+        f"target = {module!r}.split('.')\n"
+        "owner = importlib.import_module('.'.join(target[:2]))\n"
+        "for part in target[2:]:\n"
+        "    owner = getattr(owner, part)\n"
+        "def broken(*_, **__):\n"
+        "    raise ZeroDivisionError('a bug of ours')\n"
+        f"setattr(owner, {name!r}, broken)\n"
+    )
+    pod = start(task, PYTHONPATH=f"{tmp_path}:{support.REPOSITORY_ROOT}", PODSTRAP_SAMPLE_SECONDS="600")
+    assert pod.wait(40) == 1
+    assert "a bug of ours" in pod.output()
+    assert pod.message().outcome is Outcome.FAILED
+    assert "a bug of ours" in pod.message().reason
