@@ -101,7 +101,10 @@ def _disturb(
             pods = _bootstraps(str(marks.parent))
             if not pods:
                 continue
-            chance.choice(pods).send_signal(signal.SIGKILL)
+            try:
+                chance.choice(pods).send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue  # it ended by itself meanwhile
         else:
             process = controller if victim == "controller" else server
             process.kill9()
