@@ -9,57 +9,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from bootstrap import abort, outcome
 from bootstrap.abort import Verdict
 from bootstrap.claim import Claimed
-from bootstrap.commands import Programs
-from bootstrap.console import Console
-from bootstrap.errors import SetupError
-from bootstrap.last_words import LastWords
 from bootstrap.outcome import Ending
+from bootstrap.pod import Pod
 from bootstrap.preparation import Preparation
 from bootstrap.prepared import Checkout, TaskEnvironment
 from bootstrap.process import TaskProcess
-from bootstrap.reporter import Reporter
-from bootstrap.settings import PodSettings
-from bootstrap.timeline import FIRST_LINE, TIMELINE, Timeline
+from bootstrap.telling import Telling
 from bootstrap.watch import Watch
-from clearml_api import tasks, workers
-from clearml_api.configuration import Configuration
-from clearml_api.session import ONCE, Bounds, Session
+from clearml_api.session import ONCE, Bounds
 from protocol.errors import PodstrapError
 from protocol.termination import Outcome
-
-if TYPE_CHECKING:
-    from bootstrap.monitor.sampler import Sampler
 
 _ASK_BEFORE_GOING = Bounds(connect_seconds=2, read_seconds=3, total_seconds=2)
 _RESERVE = 0.25
 """The part of the grace time that is kept for flushing the console and the last word."""
-
-
-@dataclass(frozen=True)
-class Pod:
-    """What one run is made of."""
-
-    settings: PodSettings
-    configuration: Configuration
-    environ: Mapping[str, str]
-    session: Session
-    console: Console
-    reporter: Reporter
-    programs: Programs
-    words: LastWords
-    timeline: Timeline
-    terminated: threading.Event
-    """SIGTERM came: the infrastructure takes the pod."""
-    wake: threading.Event
-    died: list[str]
-    """Threads of ours that ended by an error that is a bug of ours."""
 
 
 class Run:
@@ -69,9 +36,8 @@ class Run:
         self._pod = pod
         self._task = claimed.task
         self._claim = claimed.claim
+        self._telling = Telling(pod, claimed)
         self._process: TaskProcess | None = None
-        self._sampler: Sampler | None = None
-        self._facts: dict[str, str] = {}
         self._deadline: float | None = None
         """When SIGKILL comes, once SIGTERM came (monotonic)."""
         self._watch = Watch(
@@ -92,9 +58,12 @@ class Run:
             try:
                 ending = self._prepare_and_run()
             except PodstrapError as error:
-                ending = self._interruption() or self._setup_failed(error)
+                ending = self._interruption() or self._telling.setup_failed(error)
+            except Exception as bug:  # ours: the task must not be left running nowhere because of it
+                ending = self._telling.broke(bug)
+                self._end_process(self._task_grace())
         self._watch.stop()
-        return self._report(ending, time.monotonic() - began)
+        return self._telling.end(ending, time.monotonic() - began, self._seconds_to_report)
 
     def forward(self, number: int) -> None:
         """Pass a signal on to the task's process group."""
@@ -128,11 +97,11 @@ class Run:
         environ = task_environ.build(pod.environ, self._task, pod.configuration, environment, launch)
         pod.timeline.lap("prepare")
         pod.words.phase("run", self._claim.attempt)
-        pod.console.on_first_output = self._first_output
+        pod.console.on_first_output = self._telling.first_output
         self._process = TaskProcess(launch, environ, pod.console)
         threading.Thread(target=self._announce_end, args=(self._process,), name="wait", daemon=True).start()
-        self._report_what_was_resolved(checkout, environment)
-        self._start_sampling()
+        self._telling.resolved(checkout, environment)
+        self._telling.start_sampling()
 
     def _until_the_end(self) -> Ending:
         process = self._process
@@ -213,115 +182,13 @@ class Run:
         left = whole if self._deadline is None else max(0.0, self._deadline - time.monotonic())
         return max(0.0, left - max(1.0, whole * _RESERVE))
 
-    # -- telling
-
-    def _setup_failed(self, error: PodstrapError) -> Ending:
-        pod = self._pod
-        ending = outcome.of_error(error)
-        pod.console.tell(f"{ending.phase} failed: {error}")
-        if isinstance(error, SetupError):
-            for line in error.last_lines:
-                pod.console.tell(f"  {line}")
-        return ending
-
-    def _first_output(self, at: float) -> None:
-        pod = self._pod
-        seconds = pod.timeline.first_line(at)
-        pod.console.tell(f"first line after {seconds:.2f} s ({pod.timeline.sentence()})")
-        self._facts.update({FIRST_LINE: f"{seconds:.3f}", TIMELINE: pod.timeline.as_json()})
-        self._report_facts()
-
-    def _report_facts(self) -> None:
-        """User properties. Sent twice: now for those who watch, and at the end, since an SDK that connects its
-        parameters in between writes the whole section anew."""
-        pod, facts = self._pod, dict(self._facts)
-        pod.reporter.soon(
-            "user properties", lambda: tasks.set_properties(pod.session, self._task.id, facts, bounds=ONCE)
-        )
-
-    def _report_what_was_resolved(self, checkout: Checkout, environment: TaskEnvironment) -> None:
-        pod, script = self._pod, self._task.script
-        if checkout.commit and checkout.commit != script.commit:
-            pod.reporter.soon("the commit", lambda: tasks.set_commit(pod.session, self._task.id, checkout.commit))
-        if environment.installed:
-            original = script.requirements.get("org_pip") or script.requirements.get("pip") or ""
-            if environment.installed.strip() != str(script.requirements.get("pip") or "").strip():
-                pod.reporter.soon(
-                    "the installed packages",
-                    lambda: tasks.set_requirements(pod.session, self._task.id, environment.installed, original),
-                )
-
-    def _start_sampling(self) -> None:
-        from bootstrap.monitor.sampler import Sampler
-
-        pod = self._pod
-        self._sampler = Sampler(
-            pod.session,
-            task=self._task.id,
-            queue=pod.settings.queue,
-            worker=pod.settings.worker,
-            seconds=pod.settings.sample_seconds,
-            work=pod.settings.work,
-            tell=pod.console.tell,
-        )
-        self._sampler.on_peak = pod.words.peak
-        self._sampler.start()
-
-    def _report(self, ending: Ending, seconds: float) -> int:
-        """Flush the console, set the status, leave the last word; the pod's exit code."""
-        pod = self._pod
-        sampler = self._sampler
-        if sampler:
-            sampler.stop()
-        if ending.outcome is Outcome.CLAIM_LOST:
-            pod.words.end(ending, reported=True)
-            return ending.pod_exit_code
-        peak = f", peak memory {sampler.peak_memory_bytes / 2**20:.0f} MiB" if sampler else ""
-        pod.console.tell(f"{ending.outcome.value} after {seconds:.1f} s: {ending.reason}{peak}")
-        pod.words.end(ending, reported=False)
-        self._facts.update(self._summary(ending, seconds))
-        self._report_facts()
-        flushed = pod.reporter.finish(self._seconds_to_report())
-        reported = ending.outcome is Outcome.DISRUPTED or self._set_status(ending)
-        pod.words.end(ending, reported=reported and flushed)
-        self._say_goodbye()
-        return ending.pod_exit_code
-
-    def _summary(self, ending: Ending, seconds: float) -> dict[str, str]:
-        """The run in a few figures, for the task's user properties."""
-        found = {"podstrap_run_seconds": f"{seconds:.1f}", "podstrap_attempt": str(self._claim.attempt)}
-        if ending.exit_code is not None:
-            found["podstrap_exit_code"] = str(ending.exit_code)
-        if self._sampler and self._sampler.peak_memory_bytes:
-            found["podstrap_peak_memory_mib"] = f"{self._sampler.peak_memory_bytes / 2**20:.0f}"
-        if self._sampler and self._sampler.peak_gpu_memory_mb:
-            found["podstrap_peak_gpu_memory_mib"] = f"{self._sampler.peak_gpu_memory_mb:.0f}"
-        return found
-
-    def _set_status(self, ending: Ending) -> bool:
-        pod = self._pod
-        bounds = Bounds(total_seconds=self._seconds_to_report())
-        try:
-            outcome.report(pod.session, self._task.id, self._claim, ending, bounds=bounds)
-            return True
-        except PodstrapError as error:
-            pod.console.tell(f"the final status could not be reported, the controller will: {error}")
-            return False
-
-    def _say_goodbye(self) -> None:
-        pod = self._pod
-        try:
-            workers.unregister(pod.session, pod.settings.worker, bounds=ONCE)
-        except PodstrapError:
-            return  # never registered, or nobody there: the worker's entry runs out by itself
+    # -- small things
 
     def _seconds_to_report(self) -> float:
         if self._deadline is None and not self._pod.terminated.is_set():
             return self._pod.settings.final_seconds
         self._deadline = self._deadline or time.monotonic() + self._pod.settings.grace_seconds
         return max(1.0, self._deadline - time.monotonic() - 1.0)
-
-    # -- small things
 
     def _sleep(self) -> None:
         self._pod.wake.wait(0.5)

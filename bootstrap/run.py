@@ -92,8 +92,9 @@ def _run(
 ) -> int:
     from bootstrap.commands import Programs
     from bootstrap.console import Console
-    from bootstrap.lifecycle import Pod, Run
+    from bootstrap.lifecycle import Run
     from bootstrap.masking import Masker
+    from bootstrap.pod import Pod
     from bootstrap.reporter import Reporter
     from bootstrap.spool import Spool
 

@@ -272,8 +272,10 @@ def test_secrets_do_not_reach_the_console_or_the_tasks_eyes(api, server_environ,
     assert "GIT_PASS" not in text
 
 
-@pytest.mark.parametrize("broken", ["bootstrap.watch.ask", "bootstrap.reporter.events.encode"])
-def test_a_thread_that_dies_by_a_bug_ends_the_run_loudly(api, queued, start, broken, tmp_path) -> None:
+@pytest.mark.parametrize(
+    "broken", ["bootstrap.watch.ask", "bootstrap.reporter.events.encode", "bootstrap.task_environ.build"]
+)
+def test_a_bug_of_ours_ends_the_run_loudly(api, queued, start, broken, tmp_path) -> None:
     """A deaf watch or a dead sender must not look like a healthy run."""
     task = queued(ENDLESS)
     module, _, name = broken.rpartition(".")

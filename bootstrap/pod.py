@@ -1,0 +1,36 @@
+"""The parts of one run, put together in run.py and handed to whoever needs several of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bootstrap.commands import Programs
+from bootstrap.console import Console
+from bootstrap.last_words import LastWords
+from bootstrap.reporter import Reporter
+from bootstrap.settings import PodSettings
+from bootstrap.timeline import Timeline
+from clearml_api.configuration import Configuration
+from clearml_api.session import Session
+
+
+@dataclass(frozen=True)
+class Pod:
+    """What one run is made of."""
+
+    settings: PodSettings
+    configuration: Configuration
+    environ: Mapping[str, str]
+    session: Session
+    console: Console
+    reporter: Reporter
+    programs: Programs
+    words: LastWords
+    timeline: Timeline
+    terminated: threading.Event
+    """SIGTERM came: the infrastructure takes the pod."""
+    wake: threading.Event
+    died: list[str]
+    """Threads of ours that ended by an error that is a bug of ours."""
