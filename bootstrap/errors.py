@@ -18,6 +18,12 @@ class SetupError(PodstrapError):
         """The failing command's last lines, for the console and the reason."""
 
 
+class SetupScriptError(SetupError):
+    """The task's own setup script failed."""
+
+    phase = "setup script"
+
+
 class RepositoryError(SetupError):
     """The code could not be had: clone, commit, diff."""
 

@@ -62,8 +62,15 @@ class Preparation:
         tell: Tell,
         wake: Callable[[], None],
     ) -> None:
+        def setup() -> None:
+            from bootstrap.setup_script import run
+
+            run(task.container.setup_shell_script, work=settings.work, environ=environ, programs=programs, tell=tell)
+
         def repository() -> Checkout:
             from bootstrap.repository import prepare
+
+            self._after_setup()
 
             return prepare(
                 task.script,
@@ -78,6 +85,8 @@ class Preparation:
         def environment() -> TaskEnvironment:
             from bootstrap.environment.build import prepare
 
+            self._after_setup()
+
             return prepare(
                 task.script,
                 checkout=self._repository.result,
@@ -91,13 +100,21 @@ class Preparation:
             )
 
         self._programs = programs
+        wanted = bool(task.container.setup_shell_script.strip())
+        self._setup = _Work("setup", setup, wake) if wanted else None
         self._repository = _Work("repository", repository, wake)
         self._environment = _Work("environment", environment, wake)
 
     def start(self) -> None:
-        """Begin both."""
+        """Begin both; the task's setup script, where it has one, comes before them."""
+        if self._setup:
+            self._setup.start()
         self._repository.start()
         self._environment.start()
+
+    def _after_setup(self) -> None:
+        if self._setup:
+            self._setup.result()
 
     def done(self) -> bool:
         """Whether both ended, or one failed and the other was stopped."""

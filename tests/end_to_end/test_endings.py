@@ -40,6 +40,14 @@ def test_repository_with_arguments_module_and_diff(world, tmp_path) -> None:
     assert "new ['--epochs', '3']" in support.console(world.session, patched)
 
 
+def test_setup_script_runs_before_everything(world, tmp_path) -> None:
+    made = tmp_path / "made"
+    code = f"print('setup left', open({str(made)!r}).read())"
+    task = world.run("setup script", code, container={"setup_shell_script": f"#!/bin/bash\necho hello > {made}\n"})
+    assert support.ended(world.session, task, log=world.controller).status == "completed"
+    assert "setup left hello" in support.console(world.session, task)
+
+
 def test_requirements_are_installed_and_written_back(world) -> None:
     code = "import six\nprint('six is', six.__version__)"
     task = world.run("requirements", code, requirements={"pip": "six==1.16.0"})
@@ -51,6 +59,11 @@ def test_requirements_are_installed_and_written_back(world) -> None:
 
 REPOSITORY = {"repository": "file://{repo}", "branch": "main", "version_num": "{commit}", "entry_point": "app.py"}
 FAILURES = {
+    "setup script fails": (
+        {"code": "print('never')", "container": {"setup_shell_script": "echo preparing\nexit 9"}},
+        r"setup script.*exit code 9",
+        r"preparing",
+    ),
     "exit 3": ({"code": "import sys\nprint('about to leave')\nsys.exit(3)"}, r"exit code 3", r"about to leave"),
     "exit 75": ({"code": "import sys\nsys.exit(75)"}, r"exit code 75", r""),
     "signal": ({"code": "import os\nos.kill(os.getpid(), 11)"}, r"(?i)signal 11.*SIGSEGV|SIGSEGV", r""),
