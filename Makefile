@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test lint unit browser bench-warm-start bench-idle soak clean
+.PHONY: help setup run test lint unit browser bench-warm-start bench-idle bench-console soak clean
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -47,6 +47,9 @@ bench-warm-start: setup  ## Seconds to a task's first line, warm, beside the sam
 
 bench-idle: setup  ## Resident memory of idle standalone + controller; ends with one line of JSON
 	@$(BIN)/python bench/idle_memory.py
+
+bench-console: setup  ## A million lines through bootstrap, each accounted for (LINES_SENT=, RATE= lines a second)
+	@$(BIN)/python bench/console.py
 
 soak: setup  ## The fault test with many seeds (SEEDS=50)
 	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) $(BIN)/pytest tests/faults --timeout 3600

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,14 @@ from tests import support  # noqa: E402
 
 LINES = int(os.environ.get("LINES_SENT", "1000000"))
 RATE = int(os.environ.get("RATE", "50000"))
+BURST = int(os.environ.get("BURST", "500"))
 TASK = f"""
 import os, sys, time
 LINES, RATE = {LINES}, {RATE}
 began = time.monotonic()
 for n in range(LINES):
     os.write(1, b"line %09d %s\\n" % (n, b"x" * 84))
-    if n % 500 == 499:
+    if n % {BURST} == {BURST} - 1:
         ahead = (n + 1) / RATE - (time.monotonic() - began)
         if ahead > 0:
             time.sleep(ahead)
@@ -71,7 +73,8 @@ def run(session: Session, queue: str, environ: dict[str, str], folder: Path) -> 
                     rss = max(rss, process.memory_info().rss)
                 except psutil.Error:
                     break
-            if not began and (folder / "output").stat().st_size and b"line 0" in (folder / "output").read_bytes()[:4096]:
+            output = folder / "output"
+            if not began and output.stat().st_size and b"line 0" in output.read_bytes()[:4096]:
                 began, before = time.monotonic(), times.user + times.system
             if began:
                 cpu = times.user + times.system - before
@@ -115,7 +118,7 @@ def account(session: Session, task: str) -> dict[str, Any]:
         "lost": LINES - len(set(seen)),
         "torn": torn,
         "doubled": len(seen) - len(set(seen)),
-        "out_of_order": sum(1 for one, two in zip(seen, seen[1:], strict=False) if two < one),
+        "out_of_order": sum(1 for one, two in pairwise(seen) if two < one),
         "events": events,
         "seconds_by_timestamps": round((last - first) / 1000, 1),
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from clearml_api import queues, tasks
@@ -46,6 +48,17 @@ class Pod:
 
     def wait(self, seconds: float = 60) -> int:
         return self.process.wait(seconds)
+
+    def end(self) -> None:
+        """Kill it with whatever it started: it may be in the middle of a run when a test fails."""
+        tree: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            tree = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        for process in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+        self._output.close()
 
     def output(self) -> str:
         return (self.folder / "output").read_text(errors="replace")
@@ -89,8 +102,7 @@ def start(server_environ: dict[str, str], queue: str, cache: Path, tmp_path: Pat
 
     yield begin
     for pod in pods:
-        pod.process.kill()
-        pod.process.wait()
+        pod.end()
 
 
 @pytest.fixture
