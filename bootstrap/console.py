@@ -3,17 +3,15 @@
 A chunk of output is cut after its last newline; the rest waits for more. Each complete line loses everything before
 its last carriage return (a progress bar's earlier states); a bar that has not ended its line shows its latest state
 every few seconds. Secrets are masked once lines are whole. NULs and bytes that are no UTF-8 are replaced, so that
-the server stores them. A line longer than a megabyte is cut into pieces of a megabyte.
+the server stores them. A line longer than a megabyte is cut into pieces of a megabyte, never inside a secret.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 
 from bootstrap.masking import Masker
@@ -23,7 +21,8 @@ OUT, ERR, PODSTRAP = 0, 1, 2
 LONGEST_LINE = 1 << 20
 PROGRESS_SECONDS = 5.0
 _PREFIX = b"podstrap: "
-_BEFORE_RETURN = re.compile(rb"[^\n]*\r(?!\n)")
+_KEPT_ERRORS = 8192
+"""Bytes of the end of standard error that are remembered for a reason."""
 
 
 class Console:
@@ -43,7 +42,7 @@ class Console:
         self._echo = echo
         self._clock = clock
         self._lock = threading.Lock()
-        self._last_errors: deque[bytes] = deque(maxlen=4)
+        self._error_tail = b""
         self.on_first_output: Callable[[float], None] | None = None
         """Called once with the time (seconds since the epoch) of the task's first output."""
 
@@ -59,21 +58,32 @@ class Console:
     def put_lines(self, which: int, data: bytes) -> None:
         """Whole lines of the task, as they came."""
         if self.on_first_output is not None:
-            first, self.on_first_output = self.on_first_output, None
-            first(self._clock())
-        if which == ERR:
-            self._last_errors.append(data[-4096:])
+            with self._lock:  # both pipes may be first
+                first, self.on_first_output = self.on_first_output, None
+            if first is not None:
+                first(self._clock())
         self._put(which, data)
+
+    def masked(self, data: bytes) -> bytes:
+        """Without the secrets that are known so far."""
+        return self._masker.data(data)
+
+    @property
+    def longest_secret(self) -> int:
+        """Bytes at the end of an unfinished text that may be the beginning of a secret."""
+        return self._masker.longest
 
     def last_errors(self, lines: int = 15) -> list[str]:
         """The end of the task's standard error: for the reason of a failure."""
-        kept = self._masker.data(b"".join(self._last_errors)).decode("utf-8", "replace")
+        kept = self._masker.data(self._error_tail).decode("utf-8", "replace")
         return [line for line in kept.splitlines() if line.strip()][-lines:]
 
     def _put(self, which: int, data: bytes) -> None:
         data = self._masker.data(data)
         with self._lock:  # echo and spool in the same order
             millis = int(self._clock() * 1000)
+            if which == ERR:  # masked before it is cut: half a secret would not be found
+                self._error_tail = (self._error_tail + data[-_KEPT_ERRORS:])[-_KEPT_ERRORS:]
             if self._echo >= 0:
                 self._write_echo(data)
             self._spool.append(millis, which, data)
@@ -120,21 +130,28 @@ class StreamLines:
                 self._shown_at = now
                 self._emit(_last_state(bytes(self._rest[: last + 1])) + b"\n")
             del self._rest[: last + 1]
-        while len(self._rest) >= LONGEST_LINE:
-            piece = bytes(self._rest[:LONGEST_LINE])
-            del self._rest[:LONGEST_LINE]
-            self._emit(piece + b"\n")
+        unsure = self._console.longest_secret
+        while len(self._rest) >= LONGEST_LINE + unsure:
+            masked = self._console.masked(bytes(self._rest))
+            cut = min(LONGEST_LINE, len(masked) - unsure)
+            self._rest[:] = masked[cut:]
+            self._emit(masked[:cut] + b"\n")
 
     def _emit(self, lines: bytes) -> None:
         if b"\r" in lines:
-            lines = _BEFORE_RETURN.sub(b"", lines.replace(b"\r\n", b"\n"))
+            lines = b"\n".join(map(_shown, lines.replace(b"\r\n", b"\n").split(b"\n")))
         if b"\x00" in lines:
             lines = lines.replace(b"\x00", b"\xef\xbf\xbd")
-        if len(lines) > LONGEST_LINE:
-            for piece in _pieces(lines):
+        if len(lines) > LONGEST_LINE + 1:
+            for piece in _pieces(self._console.masked(lines)):
                 self._console.put_lines(self._which, piece)
         else:
             self._console.put_lines(self._which, lines)
+
+
+def _shown(line: bytes) -> bytes:
+    """What a terminal shows of a line that went back to its beginning: what was written last."""
+    return line.rstrip(b"\r").rpartition(b"\r")[2] if b"\r" in line else line
 
 
 def _last_state(text: bytes) -> bytes:

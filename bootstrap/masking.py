@@ -20,6 +20,8 @@ class Masker:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._known: set[bytes] = set()
         self._pattern: re.Pattern[bytes] | None = None
+        self.longest = 0
+        """Bytes of the longest secret: so much of a text may be the beginning of one."""
         self.add(secrets)
 
     def add(self, secrets: Iterable[str]) -> None:
@@ -30,11 +32,15 @@ class Masker:
                     self._known.add(line.strip().encode())
         if self._known:
             longest_first = sorted(self._known, key=len, reverse=True)
+            self.longest = len(longest_first[0])
             self._pattern = re.compile(b"|".join(re.escape(value) for value in longest_first))
 
     def data(self, data: bytes) -> bytes:
         """The bytes without secrets."""
-        return self._pattern.sub(MASK, data) if self._pattern else data
+        # Looking for each value alone is many times faster than the pattern, and nearly always finds nothing.
+        if self._pattern and any(value in data for value in self._known):
+            return self._pattern.sub(MASK, data)
+        return data
 
     def text(self, text: str) -> str:
         """The text without secrets."""

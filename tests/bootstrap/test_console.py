@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bootstrap.console import ERR, LONGEST_LINE, OUT, Console
 from bootstrap.masking import Masker
 from bootstrap.spool import Spool
+from tests import support
 
 
 class Kept(Spool):
@@ -74,6 +78,51 @@ def test_an_endless_line_is_cut_and_memory_stays_bounded() -> None:
     out = through([b"x" * 65536] * (length // 65536) + [b"x" * (length % 65536), b"\nafter\n"])
     assert out.replace(b"\n", b"") == b"x" * length + b"after"
     assert max(len(line) for line in out.splitlines()) <= LONGEST_LINE
+
+
+def test_a_long_line_beside_a_progress_bar_costs_no_time() -> None:
+    began = time.process_time()
+    assert through([b"x" * 900_000 + b"\n", b"1%\r2%\r\n"] * 3).count(b"x") == 2_700_000
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("ending", [b"", b"\n"])
+@pytest.mark.parametrize("place", range(-14, 3, 2))
+def test_a_long_line_is_not_cut_inside_a_secret(place: int, ending: bytes) -> None:
+    secret = b"s3cr3t-token"
+    line = b"x" * (LONGEST_LINE + place) + secret + b"y" * LONGEST_LINE + ending
+    out = through(cut(line, list(range(0, len(line), 65536))), (secret.decode(),))
+    assert b"tok" not in out and b"s3c" not in out
+    whole = through([line], (secret.decode(),))
+    assert b"tok" not in whole and b"s3c" not in whole
+
+
+def test_both_pipes_first_at_once_is_one_first_output() -> None:
+    console = Console(Kept(), Masker(), echo=-1)
+    firsts: list[float] = []
+    console.on_first_output = firsts.append
+    ready = threading.Barrier(2)
+
+    def put(which: int) -> None:
+        ready.wait()
+        console.put_lines(which, b"line\n")
+
+    threads = [support.InBackground(lambda which=which: put(which)) for which in (OUT, ERR)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.check()
+    assert len(firsts) == 1
+
+
+def test_a_traceback_that_came_line_by_line_is_remembered_whole_and_no_half_secret() -> None:
+    console = Console(Kept(), Masker(["hush-hush"]), echo=-1)
+    for n in range(12):
+        console.put_lines(ERR, b"frame %d\n" % n)
+    assert len(console.last_errors()) == 12
+    for length in range(8180, 8200):
+        console.put_lines(ERR, b"hush-hush" + b"z" * (length - 9) + b"\n")
+        assert "ush" not in "".join(console.last_errors())
 
 
 def test_the_end_of_standard_error_is_remembered_masked() -> None:
