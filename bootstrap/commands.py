@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bootstrap import children
 from bootstrap.errors import Cancelled
 from protocol.errors import PodstrapError
 
@@ -89,6 +90,7 @@ class Programs:
             if process.poll() is None:
                 _kill_group(process)
                 process.wait()
+            children.ended(process)
             with self._lock:
                 self._running.discard(process)
                 stopped = self._stopped
@@ -99,11 +101,6 @@ class Programs:
         if code not in allowed:
             raise CommandFailed(words, code, output)
         return Finished(code, output)
-
-    def pids(self) -> frozenset[int]:
-        """What runs now: whoever reaps orphans must leave these to us."""
-        with self._lock:
-            return frozenset(process.pid for process in self._running)
 
     def stop(self) -> None:
         """Kill what runs; from now on `run` raises Cancelled."""
@@ -125,7 +122,7 @@ class Programs:
             if self._stopped:
                 raise Cancelled(f"`{shown(words)}` was not started: the run was stopped")
             try:
-                process = subprocess.Popen(
+                process = children.start(
                     words,
                     cwd=cwd,
                     env=None if environ is None else dict(environ),

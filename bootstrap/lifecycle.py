@@ -45,7 +45,6 @@ class Run:
             self._task.id,
             self._claim,
             seconds=pod.settings.poll_seconds,
-            children=self._children,
             wake=pod.wake.set,
         )
 
@@ -195,10 +194,5 @@ class Run:
         self._pod.wake.clear()
 
     def _announce_end(self, process: TaskProcess) -> None:
-        while process.wait(3600) is None:
-            continue
+        process.wait()
         self._pod.wake.set()
-
-    def _children(self) -> frozenset[int]:
-        mine = {self._process.pid} if self._process else set()
-        return self._pod.programs.pids() | frozenset(mine)

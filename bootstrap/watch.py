@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from bootstrap.abort import Answer, Verdict, ask
-from bootstrap.process import reap_orphans
+from bootstrap.children import reap_orphans
 from clearml_api.session import Bounds, Session
 from protocol.claim import Claim
 from protocol.errors import PodstrapError
@@ -29,12 +29,10 @@ class Watch:
         claim: Claim,
         *,
         seconds: float,
-        children: Callable[[], frozenset[int]],
         wake: Callable[[], None],
     ) -> None:
         self._session, self._task, self._claim = session, task, claim
         self._seconds = seconds
-        self._children = children
         self._wake = wake
         self._stop = threading.Event()
         self.answer: Answer | None = None
@@ -59,7 +57,7 @@ class Watch:
         pause = min(FIRST_POLL_SECONDS, self._seconds)
         while not self._stop.wait(pause):
             pause = self._seconds
-            reap_orphans(self._children())
+            reap_orphans()
             answer = self.now(_BOUNDS)
             if answer and answer.verdict is not Verdict.GO_ON and not self._stop.is_set():
                 self.answer = answer

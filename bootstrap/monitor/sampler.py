@@ -9,7 +9,6 @@ has started.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bootstrap.children import descendants
 from bootstrap.monitor import cgroup
 from bootstrap.monitor.gpu import Gpus
-from bootstrap.process import descendants
 from clearml_api import events, workers
 from clearml_api.session import ONCE, Session
 from protocol.errors import PodstrapError
@@ -181,9 +180,9 @@ class _Reader:
 
     def _tree_bytes(self) -> int:
         found = 0
-        for pid in descendants(os.getpid()):
+        for one in descendants():
             with contextlib.suppress(self._psutil.Error):
-                found += self._psutil.Process(pid).memory_info().rss
+                found += self._psutil.Process(one.pid).memory_info().rss
         return found
 
 
