@@ -13,6 +13,7 @@ import time
 from bootstrap import abort, outcome
 from bootstrap.abort import Verdict
 from bootstrap.claim import Claimed
+from bootstrap.monitor import cgroup
 from bootstrap.outcome import Ending
 from bootstrap.pod import Pod
 from bootstrap.preparation import Preparation
@@ -38,8 +39,9 @@ class Run:
         self._claim = claimed.claim
         self._telling = Telling(pod, claimed)
         self._process: TaskProcess | None = None
-        self._deadline: float | None = None
-        """When SIGKILL comes, once SIGTERM came (monotonic)."""
+        self._memory_before = cgroup.Usage()
+        self._report_until = 0.0
+        """Monotonic."""
         self._watch = Watch(
             pod.session,
             self._task.id,
@@ -62,6 +64,7 @@ class Run:
                 ending = self._telling.broke(bug)
                 self._end_process(self._task_grace())
         self._watch.stop()
+        self._report_until = time.monotonic() + self._pod.settings.final_seconds
         return self._telling.end(ending, time.monotonic() - began, self._seconds_to_report)
 
     def forward(self, number: int) -> None:
@@ -97,6 +100,7 @@ class Run:
         pod.timeline.lap("prepare")
         pod.words.phase("run", self._claim.attempt)
         pod.console.on_first_output = self._telling.first_output
+        self._memory_before = cgroup.read()
         self._process = TaskProcess(launch, environ, pod.console)
         threading.Thread(target=self._announce_end, args=(self._process,), name="wait", daemon=True).start()
         self._telling.resolved(checkout, environment)
@@ -111,7 +115,8 @@ class Run:
             if interruption := self._interruption():
                 return interruption
         process.finish_output()
-        return outcome.of_return_code(code, self._pod.console.last_errors())
+        killed = cgroup.out_of_memory(self._memory_before, cgroup.read(), self._telling.peak_memory_bytes)
+        return outcome.of_return_code(code, self._pod.console.last_errors(), killed)
 
     # -- interruptions
 
@@ -120,7 +125,6 @@ class Run:
         pod = self._pod
         answer = self._watch.answer
         if answer is None and pod.terminated.is_set():
-            self._deadline = self._deadline or time.monotonic() + pod.settings.grace_seconds
             answer = self._watch.now(_ASK_BEFORE_GOING)
             if answer is None or answer.verdict is Verdict.GO_ON:
                 return self._disrupted()
@@ -165,6 +169,8 @@ class Run:
             return
         end = time.monotonic() + abort.callback_seconds(answer.task)
         while time.monotonic() < end and self._process.wait(1.0) is None:
+            if self._pod.terminated.is_set() and self._task_grace() <= self._pod.settings.grace_seconds / 2:
+                return  # the pod goes: what is left is for SIGTERM and the report
             latest = self._watch.now(ONCE)
             if latest and (latest.task is None or abort.callback_completed(latest.task)):
                 return
@@ -178,20 +184,21 @@ class Run:
     def _task_grace(self) -> float:
         """Seconds that the task gets between SIGTERM and SIGKILL: the pod's grace less what reporting needs."""
         whole = self._pod.settings.grace_seconds
-        left = whole if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        left = self._pod.terminated.seconds_left()
+        left = whole if left is None else left
         return max(0.0, left - max(1.0, whole * _RESERVE))
 
     # -- small things
 
     def _seconds_to_report(self) -> float:
-        if self._deadline is None and not self._pod.terminated.is_set():
-            return self._pod.settings.final_seconds
-        self._deadline = self._deadline or time.monotonic() + self._pod.settings.grace_seconds
-        return max(1.0, self._deadline - time.monotonic() - 1.0)
+        """How long the telling may still take: until shortly before SIGKILL, else as long as the settings say."""
+        left = self._pod.terminated.seconds_left()
+        if left is None:
+            return max(0.0, self._report_until - time.monotonic())
+        return max(0.0, left - 0.5)
 
     def _sleep(self) -> None:
         self._pod.wake.wait(0.5)
-        self._pod.wake.clear()
 
     def _announce_end(self, process: TaskProcess) -> None:
         process.wait()

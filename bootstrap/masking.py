@@ -7,11 +7,25 @@ A secret of several lines (a key file) is masked by each of its longer lines.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 MASK = b"********"
 _SHORTEST = 4
+_SHORTEST_GUESSED = 8
 """Shorter values would mask ordinary text."""
+_SECRET_WORDS = frozenset({"TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASS", "APIKEY"})
+
+
+def secrets_of(environ: Mapping[str, str]) -> list[str]:
+    """Values of variables whose names say that they are secret: HF_TOKEN, AWS_SECRET_ACCESS_KEY, WANDB_API_KEY."""
+    return [
+        value
+        for name, value in environ.items()
+        if len(value) >= _SHORTEST_GUESSED
+        and (_SECRET_WORDS.intersection(name.upper().split("_")) or name.upper().endswith("API_KEY"))
+        and "://" not in value
+        and not value.startswith("/")
+    ]
 
 
 class Masker:

@@ -7,8 +7,8 @@ set (the SDK's mark_completed, mark_failed) stays.
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from bootstrap.abort import Verdict, ask
 from bootstrap.errors import SetupError
@@ -46,13 +46,25 @@ class Ending:
             return exit_codes.of_pod(self.exit_code or exit_codes.FAILED)
         return exit_codes.OK
 
+    def masked(self, mask: Callable[[str], str]) -> Ending:
+        """Without known secrets: an error may quote what it failed on."""
+        return replace(self, reason=mask(self.reason), message=mask(self.message))
 
-def of_return_code(code: int, last_errors: Sequence[str]) -> Ending:
-    """The ending of a process that ended by itself; `code` as subprocess gives it."""
+
+def of_return_code(code: int, last_errors: Sequence[str], out_of_memory: str = "") -> Ending:
+    """The ending of a process that ended by itself; `code` as subprocess gives it.
+
+    `out_of_memory`: what the control group says when the kernel killed something in it meanwhile.
+    """
     if code == 0:
         return Ending(Outcome.COMPLETED, "completed", "exit code 0", 0)
     shell = exit_codes.of_process(code)
     said = _shorten("\n".join(last_errors))
+    if out_of_memory:
+        reason = f"OOMKilled: {out_of_memory}"
+        how = f"killed by signal {-code}" if code < 0 else f"exit code {code} after a process of its own was killed"
+        hint = "give the pod more memory (the queue's resources), or let the task use less: batch size, workers"
+        return Ending(Outcome.FAILED, reason, "\n".join(filter(None, (f"{reason} ({how})", hint, said))), shell)
     if code < 0:
         name = _signal_name(-code)
         reason = f"killed by signal {-code} ({name}), exit code {shell}"
@@ -79,21 +91,24 @@ def report(session: Session, task: str, mine: Claim, ending: Ending, *, bounds: 
 
     Raises what the session raises when the server does not answer within `bounds`.
     """
-    for _ in range(3):
+    for last in (False, False, True):
         answer = ask(session, task, mine, bounds=bounds)
         if answer.verdict is Verdict.LEAVE or answer.task is None:
             return False
         if answer.task.status in _FINAL:
             return True
+        if answer.verdict is Verdict.ABORT and ending.outcome is Outcome.FAILED:
+            # It ended between two polls because of the abort: by the SDK's callback, or a process the user killed.
+            ending = replace(ending, outcome=Outcome.STOPPED, reason=answer.why)
         try:
             _write(session, task, ending, bounds)
             return True
         except ApiError as error:
             if error.subcode == UNKNOWN_TASK:
                 return False
-            if error.subcode not in (INVALID_STATUS_CHANGE, STATUS_CHANGED_MEANWHILE):
+            if last or error.subcode not in (INVALID_STATUS_CHANGE, STATUS_CHANGED_MEANWHILE):
                 raise
-    return False
+    raise AssertionError("unreachable")
 
 
 def _write(session: Session, task: str, ending: Ending, bounds: Bounds) -> None:

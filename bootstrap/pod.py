@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bootstrap.commands import Programs
@@ -11,6 +10,7 @@ from bootstrap.console import Console
 from bootstrap.last_words import LastWords
 from bootstrap.reporter import Reporter
 from bootstrap.settings import PodSettings
+from bootstrap.signals import Termination, Wake
 from bootstrap.timeline import Timeline
 from clearml_api.configuration import Configuration
 from clearml_api.session import Session
@@ -27,10 +27,12 @@ class Pod:
     console: Console
     reporter: Reporter
     programs: Programs
+    mask: Callable[[str], str]
+    """Takes known secrets out of a text."""
     words: LastWords
     timeline: Timeline
-    terminated: threading.Event
+    terminated: Termination
     """SIGTERM came: the infrastructure takes the pod."""
-    wake: threading.Event
+    wake: Wake
     died: list[str]
     """Threads of ours that ended by an error that is a bug of ours."""

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from bootstrap.spool import Record, Spool
 from clearml_api import events
@@ -25,7 +26,9 @@ BATCH_BYTES = 512 << 10
 GATHER_SECONDS = 0.15
 """After the first line, how long to wait for company."""
 _LEVELS = ("info", "error", "info")
-_ONE_TRY = Bounds(connect_seconds=5, read_seconds=60, total_seconds=0)
+_ONE_TRY = Bounds(connect_seconds=5, read_seconds=15, total_seconds=0)
+_LONGEST_READ = 120.0
+"""How long an answer is awaited grows to this: a silent connection is given up soon, a slow server gets its time."""
 _FIRST_PAUSE = 1.5
 """A batch is looked up before it is sent again, and a search index takes a second to show what it has stored."""
 _LONGEST_PAUSE = 10.0
@@ -62,12 +65,14 @@ class Reporter:
         self._gone = True
         self._spool.ready.set()
 
-    def finish(self, seconds: float) -> bool:
-        """Send everything within `seconds`; whether it was done."""
-        self._deadline = time.monotonic() + seconds
+    def finish(self, seconds_left: Callable[[], float]) -> bool:
+        """Send everything while there are `seconds_left()`, which SIGTERM may shorten; whether it was done."""
+        self._deadline = time.monotonic() + seconds_left()
         self._stop.set()
         self._spool.ready.set()
-        self._thread.join(seconds + 5)
+        while self._thread.is_alive() and (left := seconds_left()) > 0:
+            self._deadline = time.monotonic() + left
+            self._thread.join(min(0.25, left))
         return self._spool.empty() and not self._others and not self._thread.is_alive()
 
     def _main(self) -> None:
@@ -116,7 +121,7 @@ class Reporter:
 
     def _send(self, records: list[Record]) -> bool:
         """Send until acknowledged. False: given up (the task is gone, or the time is over)."""
-        pause, began = _FIRST_PAUSE, 0.0
+        pause, began, bounds = _FIRST_PAUSE, 0.0, _ONE_TRY
         while not self._gone:
             if began:
                 if time.monotonic() + pause >= self._deadline:
@@ -126,7 +131,7 @@ class Reporter:
             try:
                 records = self._not_stored(records) if began else records
                 if records:
-                    self._one_batch(records)
+                    self._one_batch(records, bounds)
             except (ApiUnreachable, NotAnApi, LoginRefused) as trouble:
                 self.trouble = str(trouble).splitlines()[0]
             except ApiError as refused:
@@ -142,11 +147,12 @@ class Reporter:
                     self._tell(f"the server took no console lines for {time.monotonic() - began:.0f} s; none is lost")
                 return True
             began = began or time.monotonic()
+            bounds = replace(bounds, read_seconds=min(2 * bounds.read_seconds, _LONGEST_READ))
         return False
 
-    def _one_batch(self, records: list[Record]) -> None:
+    def _one_batch(self, records: list[Record], bounds: Bounds) -> None:
         batch = events.encode(self._events(records))
-        answer = events.send_encoded(self._session, batch, bounds=_ONE_TRY)
+        answer = events.send_encoded(self._session, batch, bounds=bounds)
         if answer.errors:
             self._tell(f"the server refused {answer.errors} console events: {dict(answer.reasons)}")
 
@@ -161,7 +167,7 @@ class Reporter:
 
     def _pause(self, seconds: float) -> None:
         if self._stop.is_set():
-            time.sleep(min(seconds, 1.0))
+            time.sleep(min(seconds, 1.0, max(0.0, self._deadline - time.monotonic())))
         else:
             self._stop.wait(seconds)
 

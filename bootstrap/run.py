@@ -16,35 +16,39 @@ from collections.abc import Mapping
 from typing import Any
 
 from bootstrap.settings import PodSettings, read
+from bootstrap.signals import ClaimPause, TakenAway, Termination, Wake
 from protocol import exit_codes
 from protocol.errors import PodstrapError
 from protocol.termination import Outcome
 
 _CLAIM_SECONDS = 120.0
+_CLAIM_GRACE = 0.5
+"""After SIGTERM, the part of the grace time in which a request of the claim may still be answered."""
 _FORWARDED = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
 def main(environ: Mapping[str, str] | None = None) -> int:
     """The whole life of a task's pod; its exit code."""
     env = dict(os.environ if environ is None else environ)
-    terminated, wake = threading.Event(), threading.Event()
+    terminated, wake = Termination(), Wake()
 
     def on_term(*_: object) -> None:
         terminated.set()
         wake.set()
+        signal.setitimer(signal.ITIMER_REAL, terminated.grace_seconds * _CLAIM_GRACE)
 
     signal.signal(signal.SIGTERM, on_term)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
     try:
         settings = read(env)
     except PodstrapError as error:
         _complain(str(error))
         return exit_codes.USAGE
+    terminated.grace_seconds = settings.grace_seconds
     return _with_settings(settings, env, terminated, wake)
 
 
-def _with_settings(
-    settings: PodSettings, env: Mapping[str, str], terminated: threading.Event, wake: threading.Event
-) -> int:
+def _with_settings(settings: PodSettings, env: Mapping[str, str], terminated: Termination, wake: Wake) -> int:
     from bootstrap.claim import TooManyAttempts, claim
     from bootstrap.errors import ClaimLost
     from bootstrap.last_words import LastWords
@@ -56,19 +60,25 @@ def _with_settings(
 
     timeline = Timeline(settings)
     words = LastWords(settings)
+    pause = ClaimPause(terminated, wake)
+    signal.signal(signal.SIGALRM, lambda *_: pause.check())
     try:
         config = configuration.load(env)
-        session = Session(config, worker=settings.worker, bounds=Bounds(total_seconds=_CLAIM_SECONDS))
+        bounds = Bounds(total_seconds=_CLAIM_SECONDS)
+        session = Session(config, worker=settings.worker, bounds=bounds, sleep=pause)
+        pause.check()
         claimed = claim(session, settings)
+        pause.claiming = False
     except ClaimLost as lost:
         _complain(f"nothing to do: {lost}")
         words.end(Ending(Outcome.CLAIM_LOST, "claim lost", str(lost), phase="claim"), reported=True)
         return exit_codes.OK
     except TooManyAttempts as enough:
         return _give_up(session, settings, enough, words)
-    except ApiUnreachable as error:
+    except (ApiUnreachable, TakenAway) as error:
         _complain(str(error))
-        words.end(Ending(Outcome.DISRUPTED, "no server", str(error), phase="claim"), reported=False)
+        reason = "disrupted" if isinstance(error, TakenAway) else "no server"
+        words.end(Ending(Outcome.DISRUPTED, reason, str(error), phase="claim"), reported=False)
         return exit_codes.DISRUPTED
     except PodstrapError as error:
         _complain(str(error))
@@ -87,19 +97,22 @@ def _run(
     claimed: Any,
     words: Any,
     timeline: Any,
-    terminated: threading.Event,
-    wake: threading.Event,
+    terminated: Termination,
+    wake: Wake,
 ) -> int:
+    from bootstrap import task_environ
     from bootstrap.commands import Programs
     from bootstrap.console import Console
     from bootstrap.lifecycle import Run
-    from bootstrap.masking import Masker
+    from bootstrap.masking import Masker, secrets_of
     from bootstrap.pod import Pod
     from bootstrap.reporter import Reporter
     from bootstrap.spool import Spool
 
     masker = Masker(config.secrets())
-    masker.add(env[name] for name in ("CLEARML_AGENT_GIT_PASS",) if env.get(name))
+    masker.add(secrets_of(env))
+    masker.add(secrets_of(task_environ.of_docker_arguments(claimed.task.container.arguments)))
+    masker.add(_in_address(claimed.task.script.repository))
     try:
         spool = Spool(settings.work / "spool")
     except OSError as error:
@@ -115,6 +128,7 @@ def _run(
         console=console,
         reporter=reporter,
         programs=Programs(masker.text),
+        mask=masker.text,
         words=words,
         timeline=timeline,
         terminated=terminated,
@@ -132,7 +146,18 @@ def _run(
     return run.whole()
 
 
-def _watch_over_threads(wake: threading.Event) -> list[str]:
+def _in_address(repository: str) -> tuple[str, ...]:
+    """The password in a repository's address, as written and as meant."""
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        password = urlsplit(repository).password or ""
+    except ValueError:
+        return ()
+    return (password, unquote(password))
+
+
+def _watch_over_threads(wake: Wake) -> list[str]:
     """A thread of ours that dies by an error of ours ends the run: a frozen console or a deaf watch would be worse."""
     died: list[str] = []
 

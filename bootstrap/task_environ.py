@@ -17,9 +17,9 @@ from protocol import environment as names
 
 _ENV_FLAGS = ("-e", "--env")
 _OWN = (
-    "CLEARML_AGENT_GIT_USER", "CLEARML_AGENT_GIT_PASS", "CLEARML_AGENT_GIT_HOST", "GIT_ASKPASS", "VIRTUAL_ENV",
-    "PYTHONHOME", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONNOUSERSITE",
+    "GIT_ASKPASS", "VIRTUAL_ENV", "PYTHONHOME", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONNOUSERSITE",
 )  # fmt: skip
+_OWN_PREFIXES = ("CLEARML_AGENT_GIT_", "TRAINS_AGENT_GIT_", "CLEARML_AGENT__", "TRAINS_AGENT__")
 """Bootstrap's own: the git credentials are for the checkout, the interpreter's variables for our interpreter."""
 
 
@@ -60,7 +60,7 @@ def build(
 
 
 def _is_for_the_task(name: str) -> bool:
-    return name in _SHOWN or not (name.startswith(names.PREFIX) or name in _OWN)
+    return name in _SHOWN or not (name.startswith((names.PREFIX, *_OWN_PREFIXES)) or name in _OWN)
 
 
 def of_docker_arguments(arguments: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from bootstrap.pod import Pod
 from bootstrap.prepared import Checkout, TaskEnvironment
 from bootstrap.timeline import FIRST_LINE, TIMELINE
 from clearml_api import tasks, workers
+from clearml_api.errors import ApiError
 from clearml_api.session import ONCE, Bounds
 from protocol.errors import PodstrapError
 from protocol.termination import Outcome
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from bootstrap.monitor.sampler import Sampler
 
 _SOON = Bounds(total_seconds=10.0)
+_GOODBYE = Bounds(connect_seconds=1, read_seconds=2, total_seconds=0)
+_ONE_STATUS = Bounds(connect_seconds=3, read_seconds=10, total_seconds=0)
 
 
 class Telling:
@@ -108,6 +111,7 @@ class Telling:
         `seconds` is how long the run took, `seconds_left()` how long the telling may take from now.
         """
         pod = self._pod
+        ending = ending.masked(pod.mask)
         sampler = self._sampler
         if sampler:
             sampler.stop()
@@ -119,11 +123,16 @@ class Telling:
         pod.words.end(ending, reported=False)
         self._facts.update(self._summary(ending, seconds))
         self._report_facts()
-        flushed = pod.reporter.finish(seconds_left())
-        reported = ending.outcome is Outcome.DISRUPTED or self._set_status(ending, seconds_left())
+        flushed = pod.reporter.finish(seconds_left)
+        reported = ending.outcome is Outcome.DISRUPTED or self._set_status(ending, seconds_left)
         pod.words.end(ending, reported=reported and flushed)
         self._say_goodbye()
         return ending.pod_exit_code
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The most that the task's tree was seen to hold; 0 before the first sample."""
+        return self._sampler.peak_memory_bytes if self._sampler else 0
 
     def _summary(self, ending: Ending, seconds: float) -> dict[str, str]:
         """The run in a few figures, for the task's user properties."""
@@ -136,19 +145,25 @@ class Telling:
             found["podstrap_peak_gpu_memory_mib"] = f"{self._sampler.peak_gpu_memory_mb:.0f}"
         return found
 
-    def _set_status(self, ending: Ending, seconds: float) -> bool:
+    def _set_status(self, ending: Ending, seconds_left: Callable[[], float]) -> bool:
+        """Tried until it is done or the time is over, which SIGTERM may shorten meanwhile."""
         pod = self._pod
-        bounds = Bounds(total_seconds=seconds)
-        try:
-            outcome.report(pod.session, self._task.id, self._claim, ending, bounds=bounds)
-            return True
-        except PodstrapError as error:
-            pod.console.tell(f"the final status could not be reported, the controller will: {error}")
-            return False
+        pause = 0.5
+        while True:
+            try:
+                outcome.report(pod.session, self._task.id, self._claim, ending, bounds=_ONE_STATUS)
+                return True
+            except PodstrapError as error:
+                refused = isinstance(error, ApiError) and error.code < 500
+                if refused or seconds_left() <= pause:
+                    pod.console.tell(f"the final status could not be reported, the controller will: {error}")
+                    return False
+            pod.wake.wait(pause)
+            pause = min(2 * pause, 10.0, max(0.5, seconds_left() / 2))
 
     def _say_goodbye(self) -> None:
         pod = self._pod
         try:
-            workers.unregister(pod.session, pod.settings.worker, bounds=ONCE)
+            workers.unregister(pod.session, pod.settings.worker, bounds=_GOODBYE)
         except PodstrapError:
             return  # never registered, or nobody there: the worker's entry runs out by itself

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+_GIB = 2.0**30
 _UNLIMITED = 1 << 60
 """cgroup v1 writes "no limit" as a number near 2**63."""
 
@@ -30,6 +31,18 @@ def read(root: Path = Path("/sys/fs/cgroup")) -> Usage:
     if (root / "memory").is_dir():
         return _version_1(root)
     return Usage()
+
+
+def out_of_memory(before: Usage, after: Usage, seen_bytes: int = 0) -> str:
+    """What became of memory between two readings: "limit 8.00 GiB, peak 7.98 GiB"; empty when nothing was killed.
+
+    `seen_bytes` is the most that was sampled, for kernels that keep no peak (before 5.19 on version 2).
+    """
+    if not after.oom_kills or after.oom_kills <= (before.oom_kills or 0):
+        return ""
+    peak = after.memory_peak_bytes or seen_bytes
+    limit = f"limit {after.memory_limit_bytes / _GIB:.2f} GiB" if after.memory_limit_bytes else "no limit of its own"
+    return f"{limit}, peak {peak / _GIB:.2f} GiB" if peak else limit
 
 
 def _version_2(root: Path) -> Usage:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bootstrap import outcome
 from bootstrap.abort import Verdict, callback_seconds, judge
 from bootstrap.errors import EnvironmentBuildError, RepositoryError
+from bootstrap.masking import secrets_of
+from bootstrap.monitor import cgroup
 from bootstrap.settings import read
 from bootstrap.task_environ import of_docker_arguments
 from clearml_api.models import Task
@@ -32,6 +36,44 @@ def test_return_codes(code, kind, words, pod) -> None:
     assert (ending.outcome, ending.pod_exit_code) == (kind, pod)
     assert words in ending.reason
     assert code == 0 or "ValueError: no" in ending.message
+
+
+def test_what_the_kernel_killed_for_memory_is_told_with_limit_and_peak(tmp_path: Path) -> None:
+    """Both hierarchies, files as the kernel's documentation shows them."""
+    two, one = tmp_path / "two", tmp_path / "one"
+    for folder in (two, one / "memory"):
+        folder.mkdir(parents=True)
+    (two / "cgroup.controllers").write_text("cpu memory pids\n")
+    (two / "memory.max").write_text("8589934592\n")
+    (two / "memory.peak").write_text("8568459264\n")
+    (one / "memory" / "memory.limit_in_bytes").write_text("8589934592\n")
+    (one / "memory" / "memory.max_usage_in_bytes").write_text("8568459264\n")
+
+    def kills(count: int) -> None:
+        (two / "memory.events").write_text(f"low 0\nhigh 0\nmax 81\noom {count}\noom_kill {count}\n")
+        (one / "memory" / "memory.oom_control").write_text(f"oom_kill_disable 0\nunder_oom 0\noom_kill {count}\n")
+
+    for root in (two, one):
+        kills(1)  # an earlier one is not this run's
+        before = cgroup.read(root)
+        assert cgroup.out_of_memory(before, cgroup.read(root)) == ""
+        kills(2)
+        said = cgroup.out_of_memory(before, cgroup.read(root))
+        assert said == "limit 8.00 GiB, peak 7.98 GiB"
+        ending = outcome.of_return_code(-9, [], said)
+        assert ending.reason == "OOMKilled: limit 8.00 GiB, peak 7.98 GiB"
+        assert ending.pod_exit_code == 137
+    assert "a process of its own was killed" in outcome.of_return_code(1, ["BrokenPool"], said).message
+    assert outcome.of_return_code(0, [], said).outcome is Outcome.COMPLETED
+
+
+def test_guessed_secrets_are_no_ordinary_words() -> None:
+    environ = {
+        "HF_TOKEN": "hf_12345678", "DB_PASSWORD": "correct horse", "TOKENIZERS_PARALLELISM": "falsefalse",
+        "AWS_SECRET_ACCESS_KEY": "aws-secret-1", "MY_PASS": "short", "SECRET_FILE": "/run/secrets/x",
+        "TOKEN_URL": "https://example.org/token",
+    }  # fmt: skip
+    assert secrets_of(environ) == ["hf_12345678", "correct horse", "aws-secret-1"]
 
 
 @pytest.mark.parametrize("error", [RepositoryError("no such repo", hint="look"), EnvironmentBuildError("no six")])

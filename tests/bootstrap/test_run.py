@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import threading
@@ -135,6 +136,10 @@ class Proxy:
         self.down = threading.Event()
         self.deaf = threading.Event()
         self.swallowed = 0
+        self.met = 0
+        """Connections so far, refused ones included."""
+        self.paths: list[str] = []
+        """What was asked for, in order."""
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -146,12 +151,15 @@ class Proxy:
         """Refuse from now on and cut what is open, in the middle of whatever it is."""
         self.down.set()
         for one in self._open:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)  # close() alone does not wake who reads from it
             one.close()
         self._open.clear()
 
     def _accept(self) -> None:
         while True:
             near, _ = self._listener.accept()
+            self.met += 1
             if self.down.is_set():
                 near.close()
                 continue
@@ -166,6 +174,8 @@ class Proxy:
                 if answers and self.deaf.is_set():
                     self.swallowed += 1
                     return
+                if not answers and data.startswith(b"POST /"):
+                    self.paths.append(data.split(b" ", 2)[1].decode().strip("/"))
                 sink.sendall(data)
         except OSError:
             pass
@@ -253,6 +263,71 @@ def test_a_server_that_is_gone_at_the_end_leaves_the_outcome_to_the_controller(
     assert "taken away" in message.reason
 
 
+def test_sigterm_shortens_a_report_that_is_being_tried(api, server_environ, queued, start, tmp_path) -> None:
+    code = f"""
+import pathlib, sys, time
+print("running", flush=True)
+while not pathlib.Path({str(tmp_path)!r}, "go").exists():
+    time.sleep(0.01)
+sys.exit(7)
+"""
+    proxy = Proxy(server_environ["CLEARML_API_HOST"])
+    task = queued(code)
+    pod = start(task, api_host=proxy.address)
+    running(api, task, pod)
+    proxy.cut()
+    (tmp_path / "go").touch()
+    support.until(lambda: "exit code 7" in pod.output(), 20, pod.output)
+    pod.process.send_signal(signal.SIGTERM)
+    assert pod.wait(8) == 7, "within its grace time, with the task's own code"
+    assert (pod.message().outcome, pod.message().reported) == (Outcome.FAILED, False)
+    assert pod.message().exit_code == 7
+
+
+@pytest.mark.parametrize("how", ["refuses", "says nothing"])
+def test_sigterm_before_the_claim_is_no_failure_of_the_task(api, server_environ, queued, start, how) -> None:
+    proxy = Proxy(server_environ["CLEARML_API_HOST"])
+    if how == "refuses":
+        proxy.down.set()
+    else:
+        proxy.deaf.set()
+    task = queued(ENDLESS)
+    pod = start(task, api_host=proxy.address)
+    support.until(lambda: proxy.met, 20, pod.output)
+    pod.process.send_signal(signal.SIGTERM)
+    assert pod.wait(6) == 75
+    assert pod.message().outcome is Outcome.DISRUPTED
+    assert support.task(api, task).status == "queued"
+
+
+def test_a_task_that_ends_because_of_its_abort_is_stopped_not_failed(api, queued, start, tmp_path) -> None:
+    code = f"""
+import pathlib, sys, time
+print("running", flush=True)
+while not pathlib.Path({str(tmp_path)!r}, "go").exists():
+    time.sleep(0.01)
+sys.exit("ended by its own callback")
+"""
+    task = queued(code)
+    pod = start(task, PODSTRAP_POLL_SECONDS="600")
+    running(api, task, pod)
+    support.until(lambda: support.task(api, task).last_worker, 20, pod.output)
+    api.call("tasks.stop", {"task": task})
+    (tmp_path / "go").touch()
+    pod.wait(20)
+    assert support.task(api, task).status == "stopped"
+
+
+def test_the_claim_is_five_requests(api, server_environ, queued, start) -> None:
+    proxy = Proxy(server_environ["CLEARML_API_HOST"])
+    task = queued("print('running')")
+    pod = start(task, api_host=proxy.address)
+    assert pod.wait(30) == 0
+    assert proxy.paths[:5] == [
+        "auth.login", "queues.remove_task", "tasks.edit_runtime", "tasks.get_by_id", "tasks.started",
+    ]  # fmt: skip
+
+
 def test_the_task_sees_where_it_runs_and_nothing_else_of_podstraps(api, queued, start) -> None:
     """The pod's uid stays on every process of it, by which the local cluster finds them when all above was killed."""
     task = queued("import os\nprint(sorted(n for n in os.environ if n.startswith('PODSTRAP_')))")
@@ -262,10 +337,27 @@ def test_the_task_sees_where_it_runs_and_nothing_else_of_podstraps(api, queued, 
 
 
 def test_secrets_do_not_reach_the_console_or_the_tasks_eyes(api, server_environ, queued, start) -> None:
-    code = "import os\nprint(os.environ['CLEARML_API_SECRET_KEY'])\nprint(sorted(n for n in os.environ if 'GIT' in n))"
-    task = queued(code)
-    assert start(task, CLEARML_AGENT_GIT_PASS="git-pass-123").wait() == 0
-    text = support.console(api, task)
+    code = (
+        "import os\n"
+        "for name in ('CLEARML_API_SECRET_KEY', 'HF_TOKEN', 'WANDB_API_KEY'):\n"
+        "    print(os.environ[name])\n"
+        "print(sorted(n for n in os.environ if 'GIT' in n))\n"
+        "raise SystemExit('cannot log in with ' + os.environ['HF_TOKEN'])\n"
+    )
+    task = queued(code, container={"image": "i", "arguments": "-e WANDB_API_KEY=wandb-key-of-the-task"})
+    hidden = {
+        "CLEARML_AGENT_GIT_PASS": "git-pass-123",
+        "CLEARML_AGENT__agent__git_pass": "git-pass-123",
+        "HF_TOKEN": "hf_abcdefgh12345",
+    }
+    pod = start(task, **hidden)
+    assert pod.wait() == 1
+    found = support.task(api, task)
+    assert "cannot log in with ********" in found.status_message
+    text = support.console(api, task) + found.status_message + found.status_reason + pod.output()
+    text += pod.message().to_text()
+    assert "hf_abcdefgh12345" not in text
+    assert "wandb-key-of-the-task" not in text
     assert server_environ["CLEARML_API_SECRET_KEY"] not in text
     assert "********" in text
     assert "git-pass-123" not in text
