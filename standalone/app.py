@@ -17,17 +17,29 @@ from urllib.parse import parse_qs
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from standalone import events, metrics, models, people, projects, queues, task_fields, task_life, tasks
+from standalone import (
+    console,
+    events,
+    metrics,
+    models,
+    people,
+    plots,
+    projects,
+    queues,
+    task_fields,
+    task_life,
+    tasks,
+)
 from standalone.auth import COOKIE, LIFE_SECONDS, Keys
 from standalone.files import Files
 from standalone.store import Store
 from standalone.web import page_routes
 from standalone.wire import API_VERSION, ENDPOINTS, Call, Refusal, envelope, invalid, run, unknown
 
-_LOADED = (events, metrics, models, people, projects, queues, task_fields, task_life, tasks)
+_LOADED = (console, events, metrics, models, people, plots, projects, queues, task_fields, task_life, tasks)
 _API = re.compile(r"/?(?:v(\d+(?:\.\d+)?)/)?([a-z_]+\.[a-z_0-9]+)/?")
 _SERVICES = frozenset(name.partition(".")[0] for name in ENDPOINTS) | {"auth", "reports", "pipelines", "datasets"}
 _PAGE_TOKEN_SECONDS = 12 * 3600
@@ -84,6 +96,8 @@ class _Api:
         except sqlite3.Error as error:
             log.exception("request-failed endpoint=%s", name)
             data, refusal = None, Refusal(500, 100, f"General data error ({error})")
+        if data is not None and console.TEXT in data:
+            return PlainTextResponse(data[console.TEXT])
         answer = envelope(name, data, refusal, version)
         text = json.dumps(answer, separators=(",", ":"))
         code = refusal.code if refusal else 200
@@ -112,8 +126,8 @@ def _payload(request: Request, name: str, body: bytes) -> dict[str, Any]:
             body = gzip.decompress(body)
         except (OSError, EOFError):
             raise invalid("the body is no gzip") from None
-    if name == "events.add_batch":
-        return {"events": list(events.lines(body))}
+    if name in ("events.add_batch", "tasks.update_batch"):
+        return {"lines": list(events.lines(body))}
     found: dict[str, Any] = {}
     for key, values in parse_qs(request.url.query).items():
         found[key] = values[0] if len(values) == 1 else values

@@ -13,11 +13,14 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime, timezone
 from typing import Any
 
 from standalone.store import Document
+from standalone.task_status import tick
 from standalone.wire import Call, Refusal, endpoint
 
+UNKNOWN_WORKER = "<unknown>"
 KINDS = ("log", "training_stats_scalar", "training_stats_vector", "training_debug_image", "plot")
 
 
@@ -28,7 +31,7 @@ def _add(call: Call) -> Document:
 
 @endpoint("events.add_batch")
 def _add_batch(call: Call) -> Document:
-    return add(call, call.data.get("events") or [])
+    return add(call, call.data.get("lines") or [])
 
 
 def add(call: Call, events: list[Any]) -> Document:
@@ -54,7 +57,8 @@ class _Batch:
         self._call = call
         self._received = int(time.time() * 1000)
         self._tasks: dict[str, Document | None] = {}
-        self._workers: dict[str, str] = {}
+        self._newest: dict[tuple[str, str, str], int] = {}
+        """(task, type, metric) -> time of its newest event; scalars tell theirs by `last_metrics`."""
         self._logs: list[tuple[Any, ...]] = []
         self._scalars: list[tuple[Any, ...]] = []
         self._others: list[tuple[Any, ...]] = []
@@ -70,31 +74,37 @@ class _Batch:
             self.errors["Invalid event"] += 1
             return
         kind, task = str(event.get("type") or ""), str(event.get("task") or "")
-        if kind not in KINDS:
-            self.errors[f"Invalid event type {kind}"] += 1
-            return
-        if task not in self._tasks:
-            # An SDK's model events name a model instead of a task.
-            known = "model" if event.get("model_event") else "task"
-            self._tasks[task] = self._call.store.get(known, task)
-        if self._tasks[task] is None:
-            self.errors[f"Invalid task id {task}"] += 1
+        if wrong := self._wrong(event, kind, task):
+            self.errors[wrong] += 1
             return
         at = _whole(event.get("timestamp"), self._received)
-        if worker := event.get("worker"):
-            self._workers[task] = str(worker)
+        metric, variant = str(event.get("metric") or ""), str(event.get("variant") or "")
+        if kind != "training_stats_scalar":
+            self._newest[task, kind, metric] = max(at, self._newest.get((task, kind, metric), 0))
         if kind == "log":
             message = event.get("msg")
             self._logs.append((task, at, event.get("worker"), event.get("level"), str(message or ""), self._received))
             return
-        metric, variant = str(event.get("metric") or ""), str(event.get("variant") or "")
         iteration = _whole(event.get("iter"), 0)
         if kind == "training_stats_scalar":
             value = _value(event.get("value"))
             self._scalars.append((task, metric, variant, iteration, at, value, event.get("worker"), self._received))
         else:
-            body = json.dumps({**event, "timestamp": at, "iter": iteration}, separators=(",", ":"))
+            body = json.dumps({"worker": UNKNOWN_WORKER, **event, "timestamp": at, "iter": iteration})
             self._others.append((task, kind, metric, variant, iteration, at, body))
+
+    def _wrong(self, event: Document, kind: str, task: str) -> str:
+        """Why an event cannot be taken; empty: it can."""
+        if not kind or not task:
+            return f"Event must have a '{'task' if kind else 'type'}' field"
+        if kind not in KINDS:
+            return f"Invalid event type {kind}"
+        if task not in self._tasks:
+            # An SDK's model events name a model instead of a task.
+            found = self._call.store.get("model" if event.get("model_event") else "task", task)
+            locked = found is not None and found.get("status") == "published" and not event.get("allow_locked")
+            self._tasks[task] = None if locked else found
+        return f"Invalid task id {task}" if self._tasks[task] is None else ""
 
     def write(self) -> None:
         """All rows, then what they change on their tasks."""
@@ -105,7 +115,7 @@ class _Batch:
             sql.execute("DELETE FROM event WHERE task=? AND type=? AND metric=? AND variant=? AND iter=?", row[:5])
             sql.execute("INSERT INTO event VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
         for identity, task in self._tasks.items():
-            if task is not None and "last_metrics" in task:
+            if task is not None and "execution" in task:
                 self._update(task, [row for row in self._scalars if row[0] == identity])
 
     def _update(self, task: Document, scalars: list[tuple[Any, ...]]) -> None:
@@ -117,10 +127,26 @@ class _Batch:
             series[key_of(variant)] = _latest(series.get(key_of(variant)), metric, variant, iteration, value)
         top = max((row[3] for row in scalars), default=-1)
         task["last_iteration"] = max(task.get("last_iteration") or 0, top)
-        task["last_update"] = self._call.now
-        if worker := self._workers.get(task["id"]):
-            task["last_worker"], task["last_worker_report"] = worker, self._call.now
+        stats = task.setdefault("metric_stats", {})
+        for (identity, kind, metric), newest in self._newest.items():
+            if identity == task["id"]:
+                of_metric = stats.setdefault(key_of(metric), {"metric": metric, "event_stats_by_type": {}})
+                of_metric["event_stats_by_type"][kind] = {"last_update": newest}
+        tick(self._call, task)
         self._call.store.put("task", task)
+
+
+def known_source(call: Call, identity: str) -> str:
+    """The id, if events may be asked of it: a task's or a model's. Raises Refusal 101."""
+    if call.store.get("task", identity) is None and call.store.get("model", identity) is None:
+        raise Refusal(400, 101, "Invalid task id", ids=f"({identity})")
+    return identity
+
+
+def when(millis: int) -> str:
+    """A time as events show it."""
+    moment = datetime.fromtimestamp(millis / 1000, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def key_of(name: str) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from standalone.query import base_fields, candidates, expanded, project, select
+from standalone.known_fields import check
+from standalone.many import many
+from standalone.project_tree import moved_to
+from standalone.query import base_fields, candidates, expanded, project, scroll, select
 from standalone.store import Document
-from standalone.tasks import task_of
+from standalone.task_life import publish
+from standalone.tasks import PUBLISHED, task_of
 from standalone.wire import COMPANY, USER, Call, Refusal, check_name, endpoint, new_id
 
 REFERENCES = {"company": "company", "user": "user", "project": "project", "task": "task", "parent": "model"}
@@ -18,8 +22,7 @@ def model_of(call: Call, identity: str) -> Document:
     """The model. Raises Refusal 201."""
     found = call.store.get("model", identity)
     if found is None:
-        text = "Invalid model id (no such public or company model)"
-        raise Refusal(400, 201, f"{text}: id={identity}, company={COMPANY}")
+        raise Refusal(400, 201, "Invalid model id", company=COMPANY, id=identity)
     return found
 
 
@@ -33,10 +36,13 @@ def _new(call: Call, fields: Document) -> Document:
         "last_change": call.now,
         "tags": [],
         "system_tags": [],
+        "last_changed_by": USER,
+        "design": {},
         "labels": {},
         "ready": True,
-        "ui_cache": {},
         "metadata": {},
+        "last_iteration": 0,
+        "last_metrics": {},
         **fields,
     }
     check_name(str(model.get("name") or ""))
@@ -48,14 +54,18 @@ def _new(call: Call, fields: Document) -> Document:
 @endpoint("models.create", required=("uri", "name"))
 def _create(call: Call) -> Document:
     given = {key: call.data[key] for key in FIELDS if call.data.get(key) is not None}
-    if task := call.store.get("task", call.text("task")):
-        given.setdefault("project", task.get("project"))
+    if call.text("task"):
+        task_of(call, call.text("task"))
     return {"id": _new(call, given)["id"], "created": True}
 
 
 @endpoint("models.get_by_id", required=("model",))
 def _get_by_id(call: Call) -> Document:
-    return {"model": model_of(call, call.text("model"))}
+    found = call.store.get("model", call.text("model"))
+    if found is None:
+        text = "Invalid model id (no such public or company model)"
+        raise Refusal(400, 201, text, id=call.text("model"), company=COMPANY)
+    return {"model": found}
 
 
 @endpoint("models.get_by_task_id", required=("task",))
@@ -66,32 +76,58 @@ def _get_by_task_id(call: Call) -> Document:
 
 @endpoint("models.get_all")
 def _get_all(call: Call) -> Document:
+    check("model", [*call.texts("only_fields"), *call.texts("order_by")], REFERENCES, follow=False)
     found = select(call, candidates(call.store, "model", call.data))
-    return {"models": [project(model, call.texts("only_fields")) for model in found]}
+    return {"models": [project(model, call.texts("only_fields")) for model in found], **scroll(call)}
 
 
 @endpoint("models.get_all_ex", "models.get_by_id_ex")
 def _get_all_ex(call: Call) -> Document:
+    check("model", [*call.texts("only_fields"), *call.texts("order_by")], REFERENCES, follow=True)
     found = select(call, candidates(call.store, "model", call.data))
     fields = base_fields(call, REFERENCES)
-    return {"models": [project(expanded(call, model, REFERENCES), fields, with_id=True) for model in found]}
+    rows = [project(expanded(call, model, REFERENCES), fields, with_id=True) for model in found]
+    return {"models": rows, **scroll(call)}
 
 
 @endpoint("models.edit", "models.update", required=("model",))
 def _edit(call: Call) -> Document:
     model = model_of(call, call.text("model"))
     fields = {key: call.data[key] for key in FIELDS if call.data.get(key) is not None}
+    if "name" in fields:
+        check_name(str(fields["name"]))
     if "metadata" in fields:
         fields["metadata"] = _metadata(fields["metadata"])
-    call.store.put("model", {**model, **fields, "last_update": call.now, "last_change": call.now})
-    return {"updated": 1, "fields": {**fields, "last_update": call.now}}
+    task = call.store.get("task", str(model.get("task") or ""))
+    if task and call.data.get("iteration") is not None:
+        top = max(task.get("last_iteration") or 0, call.number("iteration", 0))
+        call.store.put("task", {**task, "last_iteration": top})
+    stamp = {"last_change": call.now, "last_changed_by": USER}
+    call.store.put("model", {**model, **fields, **stamp, "last_update": call.now})
+    return {"updated": 1, "fields": {**fields, **stamp}}
 
 
 @endpoint("models.set_ready", "models.publish", required=("model",))
 def _set_ready(call: Call) -> Document:
-    model = model_of(call, call.text("model"))
+    return {"updated": 1, "published_task": _publish(call, call.text("model")) or {}}
+
+
+@endpoint("models.publish_many", required=("ids",))
+def _publish_many(call: Call) -> Document:
+    return many(call, lambda identity: {"updated": True, "published_task": _publish(call, identity)})
+
+
+def _publish(call: Call, identity: str) -> Document | None:
+    """Make it final, and its task with it; what became of the task."""
+    model = model_of(call, identity)
+    if model.get("ready"):
+        raise Refusal(400, 203, "Model is ready", company=COMPANY, model=identity)
     call.store.put("model", {**model, "ready": True, "last_update": call.now})
-    return {"updated": 1, "published_task": {}}
+    task = call.store.get("task", str(model.get("task") or ""))
+    if task is None or task["status"] == PUBLISHED or call.data.get("publish_task", True) is False:
+        return None
+    answer = publish(call, task["id"])
+    return {"id": task["id"], "data": answer}
 
 
 @endpoint("models.update_for_task", required=("task",))
@@ -130,14 +166,44 @@ def _delete_metadata(call: Call) -> Document:
 
 @endpoint("models.delete", required=("model",))
 def _delete(call: Call) -> Document:
-    model = model_of(call, call.text("model"))
-    call.store.delete("model", model["id"])
+    return delete(call, call.text("model"))
+
+
+@endpoint("models.delete_many", required=("ids",))
+def _delete_many(call: Call) -> Document:
+    return many(call, lambda identity: delete(call, identity))
+
+
+def delete(call: Call, identity: str) -> Document:
+    """Forget it; the file that it points to is the asker's to remove."""
+    model = model_of(call, identity)
+    call.store.delete("model", identity)
     return {"deleted": True, "url": model.get("uri")}
 
 
-@endpoint("models.archive_many", "models.unarchive_many", required=("ids",))
-def _archive(call: Call) -> Document:
-    return {"succeeded": [{"id": one} for one in call.texts("ids")], "failed": []}
+@endpoint("models.archive_many", required=("ids",))
+def _archive_many(call: Call) -> Document:
+    return many(call, lambda identity: _mark(call, identity, archived=True))
+
+
+@endpoint("models.unarchive_many", required=("ids",))
+def _unarchive_many(call: Call) -> Document:
+    return many(call, lambda identity: _mark(call, identity, archived=False))
+
+
+def _mark(call: Call, identity: str, *, archived: bool) -> Document:
+    model = model_of(call, identity)
+    tags = [tag for tag in model["system_tags"] if tag != "archived"] + (["archived"] if archived else [])
+    call.store.put("model", {**model, "system_tags": tags, "last_update": call.now})
+    return {"archived" if archived else "unarchived": True}
+
+
+@endpoint("models.move", required=("ids",))
+def _move(call: Call) -> Document:
+    target = moved_to(call)
+    for model in call.store.find("model", id=call.texts("ids")):
+        call.store.put("model", {**model, "project": target, "last_update": call.now})
+    return {"project_id": target}
 
 
 @endpoint("models.get_frameworks")

@@ -38,7 +38,7 @@ def _status_report(call: Call) -> Document:
     call.store.put("worker", worker)
     task = call.store.get("task", identity) if identity else None
     if identity and task is None:
-        raise Refusal(400, 101, f"Invalid task id: id={identity}")
+        raise Refusal(400, 101, "Invalid task id", id=identity, company=COMPANY)
     if task and task["status"] == "in_progress":
         moved = {"last_worker": worker["id"], "last_worker_report": call.now, "last_update": call.now}
         call.store.put("task", {**task, **moved})
@@ -67,11 +67,6 @@ def _get_count(call: Call) -> Document:
     return {"count": len(_get_all(call)["workers"])}
 
 
-@endpoint("workers.get_runtime_properties", "workers.set_runtime_properties")
-def _runtime_properties(_call: Call) -> Document:
-    return {"runtime_properties": [], "added": [], "removed": []}
-
-
 def _worker(call: Call) -> Document:
     known = call.store.get("worker", call.text("worker")) or {"id": call.text("worker"), "register_time": call.now}
     return {**known, "last_activity": call.now}
@@ -94,13 +89,21 @@ def _shown(call: Call, worker: Document) -> Document:
         "last_activity_time": worker["last_activity"],
         "last_report_time": worker.get("last_report"),
         "queues": queues,
-        "queue": queues[0] if queues else None,
         "tags": worker.get("tags") or [],
         "system_tags": worker.get("system_tags") or [],
-        **(
-            {"task": {"id": task["id"], "name": task["name"], "last_iteration": task["last_iteration"]}} if task else {}
-        ),
+        **_occupation(call, task),
     }
+
+
+def _occupation(call: Call, task: Document | None) -> Document:
+    """What a worker works on."""
+    if task is None:
+        return {}
+    facts = {"id": task["id"], "name": task["name"], "last_iteration": task["last_iteration"]}
+    shown: Document = {"task": {**facts, "running_time": task.get("active_duration") or 0}}
+    if project := call.store.get("project", task.get("project") or ""):
+        shown["project"] = {"id": project["id"], "name": project["name"]}
+    return shown
 
 
 @endpoint("users.get_current_user")
@@ -112,7 +115,9 @@ def _get_current_user(call: Call) -> Document:
         "created": _created(call),
         "company": {"id": COMPANY, "name": "clearml"},
     }
-    return {"user": user, "getting_started": {}, "settings": {"max_download_items": 50000}}
+    steps = {"agentName": "clearml", "configure": "clearml-init", "install": "pip install clearml"}
+    started = {**steps, "packageName": "clearml"}
+    return {"user": user, "getting_started": started, "settings": {"max_download_items": 50000}}
 
 
 @endpoint("users.get_all", "users.get_all_ex")
@@ -123,7 +128,7 @@ def _get_users(call: Call) -> Document:
 @endpoint("users.get_by_id", required=("user",))
 def _get_user(call: Call) -> Document:
     if call.text("user") != USER:
-        raise Refusal(400, 301, f"Invalid user id: id={call.text('user')}")
+        raise Refusal(400, 301, "Invalid user id", id=call.text("user"), company=COMPANY)
     return {"user": _get_users(call)["users"][0]}
 
 
@@ -134,8 +139,10 @@ def _get_preferences(call: Call) -> Document:
 
 @endpoint("users.set_preferences")
 def _set_preferences(call: Call) -> Document:
-    call.store.put("preferences", {"id": USER, "preferences": call.data.get("preferences") or {}})
-    return {"updated": 1, "fields": {}}
+    before = _get_preferences(call)["preferences"]
+    given = call.data.get("preferences") or {}
+    call.store.put("preferences", {"id": USER, "preferences": {**before, **given}})
+    return {"updated": 1, "fields": {"preferences": {**before, **given}}} if given else {"updated": 0, "fields": {}}
 
 
 @endpoint("organization.get_user_companies")
@@ -154,28 +161,24 @@ def _info(_call: Call) -> Document:
     return {"version": "2.3.0", "build": "", "commit": "", "api_version": API_VERSION}
 
 
-@endpoint("server.config", "auth.get_token_for_user", "auth.create_user")
+@endpoint("server.config", "server.endpoints", "auth.get_token_for_user", "auth.create_user")
 def _forbidden(_call: Call) -> Document:
-    raise Refusal(403, 20, "Forbidden (not allowed for role): role=user, allowed=(system, root)")
-
-
-@endpoint("server.endpoints")
-def _endpoints(_call: Call) -> Document:
-    from standalone.wire import ENDPOINTS
-
-    found: dict[str, list[str]] = {}
-    for name in sorted(ENDPOINTS):
-        service, action = name.split(".", 1)
-        found.setdefault(service, []).append(action)
-    return {"endpoints": found}
+    raise Refusal(403, 20, "Forbidden (not allowed for role)", role="user", allowed="(root, system)")
 
 
 @endpoint("auth.get_credentials")
 def _get_credentials(call: Call) -> Document:
-    return {
-        "credentials": [{"access_key": call.config.get("access_key", ""), "label": None}],
-        "additional_credentials": [],
-    }
+    return {"credentials": [{"access_key": call.config.get("access_key", "")}]}
+
+
+@endpoint("auth.create_credentials", "auth.revoke_credentials", "auth.edit_credentials")
+def _keep_credentials(_call: Call) -> Document:
+    raise Refusal(400, 301, "Invalid user id (protected identity)")
+
+
+@endpoint("server.report_stats_option")
+def _report_stats_option(_call: Call) -> Document:
+    return {"supported": False}
 
 
 @endpoint("debug.ping", "auth.validate_token")

@@ -7,24 +7,45 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from standalone.store import Document, Store
-from standalone.wire import Call, invalid
+from standalone.wire import USER_NAME, Call, Refusal
 
 _LISTS = ("tags", "system_tags")
 _PLAIN = ("type", "user", "parent", "project", "status", "company", "framework", "task", "ready", "execution.queue")
 _TIMES = ("last_update", "created", "started", "completed", "status_changed", "last_change", "active_duration")
 _OPERATORS = ("__$or", "__$and", "__$all", "__$any", "__$not", "__$nop")
 MOST = 500
+_PEOPLE: dict[str, Document] = {"user": {"name": USER_NAME}, "company": {"name": "clearml"}}
 
 
 def select(call: Call, documents: Iterable[Document], *, default_size: int = MOST) -> list[Document]:
     """The documents that a `get_all` asks for, in its order and page."""
     found = [one for one in documents if matches(call.data, one)]
+    found.sort(key=lambda one: str(one.get("created") or ""))
     _order(call, found)
-    size = call.number("size", 0) or call.number("page_size", 0)
-    if size <= 0:
+    page = max(0, call.number("page", 0))
+    if (size := call.number("size", 0)) > 0:
+        start = _scrolled(call)
+    elif (size := call.number("page_size", 0)) > 0:
+        start = page * size
+    elif page:
+        return []
+    else:
         return found if call.data.get("id") else found[:default_size]
-    start = max(0, call.number("page", 0)) * size
     return found[start : start + size]
+
+
+def scroll(call: Call) -> Document:
+    """The id by which the next page of `size` is asked for: it says where that page begins."""
+    size = call.number("size", 0)
+    return {"scroll_id": f"{_scrolled(call) + size:032x}"} if size > 0 else {}
+
+
+def _scrolled(call: Call) -> int:
+    text = call.text("scroll_id")
+    try:
+        return int(text, 16) if text else 0
+    except ValueError:
+        raise Refusal(400, 16, "Invalid value for fields (scroll_id)", scroll_id=text) from None
 
 
 def candidates(store: Store, kind: str, data: Mapping[str, Any]) -> Iterable[Document]:
@@ -49,6 +70,9 @@ def matches(data: Mapping[str, Any], document: Document) -> bool:
     for field in _LISTS:
         if (wanted := data.get(field)) and not _tags(wanted, document.get(field) or []):
             return False
+        spec = (data.get("filters") or {}).get(field)
+        if spec and not _filter(spec, document.get(field) or []):
+            return False
     for field in _PLAIN:
         if (value := data.get(field)) is not None and not _among(value, at(document, field)):
             return False
@@ -68,8 +92,11 @@ def project(document: Document, only: Iterable[str], *, with_id: bool = False) -
     cut: Document = {"id": document["id"]} if with_id else {}
     for field in fields:
         value = at(document, field)
+        first, *inner = field.split(".")
         if value is not None:
-            _put(cut, field.split("."), value)
+            _put(cut, [first, *inner], value)
+        elif inner and isinstance(document.get(first), Mapping):
+            cut.setdefault(first, {})
     return cut
 
 
@@ -90,7 +117,7 @@ def expanded(call: Call, document: Document, references: Mapping[str, str]) -> D
         if not isinstance(identity, str) or not identity:
             continue
         wanted = [field[len(path) + 1 :] for field in call.texts("only_fields") if field.startswith(path + ".")]
-        other = call.store.get(kind, identity) if wanted else None
+        other = _PEOPLE.get(kind) or (call.store.get(kind, identity) if wanted else None)
         facts = {field: at(other, field) for field in wanted if other and at(other, field) is not None}
         parts = path.split(".")
         if len(parts) == 2:
@@ -132,7 +159,7 @@ def _like(pattern: str, text: str) -> bool:
     try:
         return re.search(pattern, text, re.I) is not None
     except re.error as error:
-        raise invalid(f"error for field 'name'. {pattern!r} is no regular expression: {error}") from None
+        raise Refusal(400, 21, "Malformed regular expression", err=error, extra_info=None) from None
 
 
 def _special(value: Any) -> bool:
@@ -155,6 +182,18 @@ def _tags(wanted: Any, have: list[str]) -> bool:
     if any(word in have for word in exclude):
         return False
     return not include or (all if every else any)(word in have for word in include)
+
+
+def _filter(spec: Mapping[str, Any], have: list[str]) -> bool:
+    """`{"any": {"include": [...], "exclude": [...]}, "all": {...}}`."""
+    for mode, combine in (("any", any), ("all", all)):
+        words = spec.get(mode) or {}
+        include, exclude = words.get("include") or [], words.get("exclude") or []
+        if include and not combine(word in have for word in include):
+            return False
+        if exclude and not combine(word not in have for word in exclude):
+            return False
+    return True
 
 
 def _among(wanted: Any, have: Any) -> bool:

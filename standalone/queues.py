@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from standalone.known_fields import check
 from standalone.query import expanded, project, select
 from standalone.store import Document
+from standalone.task_status import change
 from standalone.wire import COMPANY, Call, Refusal, check_name, endpoint, new_id
 
 DEFAULT_TAG = "default"
@@ -15,16 +17,13 @@ def queue_of(call: Call, identity: str) -> Document:
     """The queue. Raises Refusal 701."""
     found = call.store.get("queue", identity)
     if found is None:
-        raise Refusal(400, 701, f"Invalid queue id: id={identity}, company={COMPANY}")
+        raise Refusal(400, 701, "Invalid queue id", id=identity, company=COMPANY)
     return found
 
 
 def create(call: Call, name: str, tags: list[str] | None = None, system_tags: list[str] | None = None) -> str:
     """Make a queue; its id. Raises Refusal 801 when the name is taken."""
-    check_name(name)
-    if next(call.store.find("queue", name=name), None):
-        text = "Value combination already exists (unique field already contains this value)"
-        raise Refusal(400, 801, f"{text}: name={name}, company={COMPANY}")
+    _check_free(call, name)
     identity = new_id()
     call.store.put(
         "queue",
@@ -40,6 +39,24 @@ def create(call: Call, name: str, tags: list[str] | None = None, system_tags: li
         },
     )
     return identity
+
+
+def check_not_in(call: Call, queue: str, task: str) -> None:
+    """Raises Refusal 706 when the task waits in this queue already."""
+    if call.store.is_in(queue, task):
+        raise Refusal(400, 706, "Failed adding task to queue since task is already queued", task=task)
+
+
+def _check_free(call: Call, name: str, but: str = "") -> None:
+    check_name(name)
+    taken = next(call.store.find("queue", name=name), None)
+    if taken and taken["id"] != but:
+        text = "Value combination already exists (unique field already contains this value)"
+        raise Refusal(400, 801, text, name=name, company=COMPANY)
+
+
+def _not_there(queue: str, task: str) -> Refusal:
+    return Refusal(400, 703, "Invalid queue id or task not in queue", task=task, id=queue, company=COMPANY)
 
 
 def default(call: Call) -> Document:
@@ -81,6 +98,7 @@ def _get_default(call: Call) -> Document:
 def _get_all(call: Call) -> Document:
     most = call.number("max_task_entries", 0) or None
     wanted = call.texts("only_fields")
+    check("queue", [*wanted, *call.texts("order_by")], {"company": "company"}, follow=False)
     found = select(call, call.store.find("queue", id=call.texts("id") or None))
     needs_entries = not wanted or any(field.split(".")[0] == "entries" for field in wanted)
     full = [_with_entries(call, queue, most) if needs_entries else queue for queue in found]
@@ -106,7 +124,7 @@ def _update(call: Call) -> Document:
     queue = queue_of(call, call.text("queue"))
     fields: Document = {name: call.data[name] for name in ("name", "tags", "system_tags") if name in call.data}
     if "name" in fields:
-        check_name(str(fields["name"]))
+        _check_free(call, str(fields["name"]), but=queue["id"])
     call.store.put("queue", {**queue, **fields, "last_update": call.now})
     return {"updated": 1, "fields": fields}
 
@@ -116,12 +134,14 @@ def _delete(call: Call) -> Document:
     queue = queue_of(call, call.text("queue"))
     waiting = call.store.entries(queue["id"])
     if waiting and not call.flag("force"):
-        raise Refusal(400, 704, f"Queue is not empty, use force=true to delete: id={queue['id']}")
+        raise Refusal(400, 702, "Queue is not empty (use force=true to delete)", id=queue["id"])
+    call.data = {"status_reason": f"Queue {queue['id']} was deleted"}
     for task, _ in waiting:
         call.store.remove_entry(queue["id"], task)
         document = call.store.get("task", task)
         if document and document["status"] == "queued":
-            call.store.put("task", {**document, "status": "created", "status_changed": call.now})
+            before = document.get("enqueue_status") or "created"
+            change(call, document, before, **{"enqueue_status": None, "execution.queue": None})
     call.store.delete("queue", queue["id"])
     return {"deleted": 1}
 
@@ -129,9 +149,8 @@ def _delete(call: Call) -> Document:
 @endpoint("queues.add_task", required=("queue", "task"))
 def _add_task(call: Call) -> Document:
     queue = queue_of(call, call.text("queue"))
-    added = call.store.add_entry(queue["id"], call.text("task"), call.now)
-    if not added:
-        raise Refusal(400, 702, f"Queue already contains task: task={call.text('task')}")
+    check_not_in(call, queue["id"], call.text("task"))
+    call.store.add_entry(queue["id"], call.text("task"), call.now)
     touch(call, queue["id"])
     return {"added": 1}
 
@@ -140,8 +159,7 @@ def _add_task(call: Call) -> Document:
 def _remove_task(call: Call) -> Document:
     queue, task = call.text("queue"), call.text("task")
     if call.store.get("queue", queue) is None or not call.store.remove_entry(queue, task):
-        text = "Invalid queue id or task not in queue"
-        raise Refusal(400, 703, f"{text}: task={task}, id={queue}, company={COMPANY}")
+        raise _not_there(queue, task)
     touch(call, queue)
     return {"removed": 1}
 
@@ -166,7 +184,7 @@ def _get_next_task(call: Call) -> Document:
 @endpoint("queues.peek_task", required=("queue",))
 def _peek_task(call: Call) -> Document:
     head = call.store.entries(queue_of(call, call.text("queue"))["id"], 1)
-    return {"task": head[0][0]} if head else {}
+    return {"task": head[0][0] if head else None}
 
 
 @endpoint("queues.get_num_entries", required=("queue",))
@@ -195,11 +213,10 @@ def _move_backward(call: Call) -> Document:
 
 
 def _move(call: Call, where: Callable[[int, int], int]) -> Document:
-    queue, task = queue_of(call, call.text("queue"))["id"], call.text("task")
+    queue, task = call.text("queue"), call.text("task")
     order = [one for one, _ in call.store.entries(queue)]
     if task not in order:
-        text = "Invalid queue id or task not in queue"
-        raise Refusal(400, 703, f"{text}: task={task}, id={queue}, company={COMPANY}")
+        raise _not_there(queue, task)
     position = where(len(order), order.index(task))
     order.remove(task)
     order.insert(position, task)

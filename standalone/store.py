@@ -136,6 +136,11 @@ class Store:
         """How many tasks wait in a queue."""
         return int(self.sql.execute("SELECT COUNT(*) FROM entry WHERE queue=?", (queue,)).fetchone()[0])
 
+    def is_in(self, queue: str, task: str) -> bool:
+        """Whether a task waits in a queue."""
+        query = "SELECT 1 FROM entry WHERE queue=? AND task=?"
+        return self.sql.execute(query, (queue, task)).fetchone() is not None
+
     def add_entry(self, queue: str, task: str, added: str) -> bool:
         """Append; False when it waits there already."""
         last = self.sql.execute("SELECT MAX(place) FROM entry WHERE queue=?", (queue,)).fetchone()[0]

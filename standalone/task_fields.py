@@ -1,29 +1,51 @@
 """Edits of single fields: definition, hyper-parameters, configuration, runtime, artifacts, models, requirements.
 
-The definition of a task that ran may only be changed with `force` (the SDK sends it); user properties, runtime keys
-and status messages always may, but runtime keys not on a finished task.
+The definition of a task that is no draft may only be changed with `force` (the SDK sends it); name, tags, comment,
+user properties and status messages always may, runtime keys and artifacts until the task has ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from standalone.store import Document
 from standalone.task_status import FINAL, write
-from standalone.tasks import EDITABLE, check_type, shape, task_of
-from standalone.wire import USER, Call, Refusal, bad_data, check_name, endpoint
+from standalone.tasks import EDITABLE, artifact, check_references, check_type, known, shape, task_of
+from standalone.wire import USER, Call, Refusal, bad_data, check_name, endpoint, invalid
 
 PROPERTIES = "properties"
+UPDATABLE = ("name", "tags", "system_tags", "comment", "project", "status_message", "output")
 
 
-@endpoint("tasks.edit", "tasks.update", "tasks.update_batch", required=("task",))
+@endpoint("tasks.update", required=("task",))
+def _update(call: Call) -> Document:
+    """What says nothing of how the task runs, in any state."""
+    return _change(call, task_of(call, call.text("task")), call.data, UPDATABLE)
+
+
+@endpoint("tasks.update_batch")
+def _update_batch(call: Call) -> Document:
+    """`update` for each line of the request."""
+    rows = [row for row in call.data["lines"] if isinstance(row, dict)]
+    known(call, [str(row.get("task") or "") for row in rows])
+    return {"updated": sum(_change(call, task_of(call, row["task"]), row, UPDATABLE)["updated"] for row in rows)}
+
+
+@endpoint("tasks.edit", required=("task",))
 def _edit(call: Call) -> Document:
-    """`edit` and `update`: the fields given. `update` sets the status message too, in any state."""
+    """The definition of a draft; of any task with `force`."""
     task = task_of(call, call.text("task"))
-    fields = {key: call.data[key] for key in (*EDITABLE, "status_message") if call.data.get(key) is not None}
-    if call.data.get("created") or call.data.get("last_iteration") is not None:
-        fields.update({key: call.data[key] for key in ("created", "last_iteration") if call.data.get(key) is not None})
+    _check_draft(call, task)
+    return _change(call, task, call.data, EDITABLE)
+
+
+def _change(call: Call, task: Document, data: Mapping[str, Any], allowed: Iterable[str]) -> Document:
+    """Write the fields that are given and allowed; the answer shows them as they now are."""
+    fields = {key: data[key] for key in allowed if data.get(key) is not None}
+    if not fields:
+        return {"updated": 0, "fields": {}}
+    check_references(call, fields)
     if "name" in fields:
         check_name(str(fields["name"]))
     if "type" in fields:
@@ -37,7 +59,9 @@ def _edit(call: Call) -> Document:
     if "execution" in shown and "queue" in (task.get("execution") or {}):
         fields["execution"].setdefault("queue", task["execution"]["queue"])
     stamp: Document = {"last_change": call.now, "last_changed_by": USER}
-    if {"script", "execution", "hyperparams", "configuration", "models", "container", "runtime"} & set(fields):
+    if {"script", "execution", "hyperparams", "configuration", "models", "container", "runtime", "output"} & set(
+        fields
+    ):
         stamp["last_update"] = call.now
     write(call, task, {**fields, **stamp})
     shape(task)
@@ -50,7 +74,7 @@ def _edit_runtime(call: Call) -> Document:
     """Single keys of the runtime, escaped (`_escaped`); `tasks.edit` writes the whole dictionary as it is."""
     task = task_of(call, call.text("task"))
     if task["status"] in FINAL:
-        raise Refusal(400, 110, f"Invalid task status: expected=created, status={task['status']}")
+        raise _no_draft(task)
     runtime = dict(task.get("runtime") or {})
     for key in call.texts("remove"):
         runtime.pop(_escaped(key), None)
@@ -83,6 +107,8 @@ def _edit_hyper_params(call: Call) -> Document:
 @endpoint("tasks.delete_hyper_params", required=("task", "hyperparams"))
 def _delete_hyper_params(call: Call) -> Document:
     task = task_of(call, call.text("task"))
+    if {str(row.get("section") or "") for row in call.data["hyperparams"]} != {PROPERTIES}:
+        _check_draft(call, task)
     found = {name: dict(params) for name, params in task["hyperparams"].items()}
     for row in call.data["hyperparams"]:
         section, name = str(row.get("section") or ""), row.get("name")
@@ -97,7 +123,7 @@ def _delete_hyper_params(call: Call) -> Document:
 @endpoint("tasks.get_hyper_params", required=("tasks",))
 def _get_hyper_params(call: Call) -> Document:
     rows = []
-    for identity in call.texts("tasks"):
+    for identity in known(call, call.texts("tasks")):
         params = [row for section in task_of(call, identity)["hyperparams"].values() for row in section.values()]
         rows.append({"task": identity, "hyperparams": params})
     return {"params": rows}
@@ -128,7 +154,7 @@ def _delete_configuration(call: Call) -> Document:
 def _get_configurations(call: Call) -> Document:
     names = set(call.texts("names"))
     rows = []
-    for identity in call.texts("tasks"):
+    for identity in known(call, call.texts("tasks")):
         found = task_of(call, identity)["configuration"]
         wanted = [row for name, row in found.items() if not names or name in names]
         rows.append({"task": identity, "configuration": wanted})
@@ -137,7 +163,8 @@ def _get_configurations(call: Call) -> Document:
 
 @endpoint("tasks.get_configuration_names", required=("tasks",))
 def _get_configuration_names(call: Call) -> Document:
-    found = [(identity, sorted(task_of(call, identity)["configuration"])) for identity in call.texts("tasks")]
+    ids = known(call, call.texts("tasks"))
+    found = [(identity, sorted(task_of(call, identity)["configuration"])) for identity in ids]
     return {"configurations": [{"task": identity, "names": names} for identity, names in found if names]}
 
 
@@ -159,7 +186,7 @@ def _add_or_update_artifacts(call: Call) -> Document:
 
     found = {key_of(row): row for row in task["execution"].get("artifacts") or []}
     for row in call.data["artifacts"]:
-        found[key_of(row)] = {"mode": "output", **{key: row[key] for key in row if row[key] is not None}}
+        found[key_of(row)] = artifact(row)
     write(call, task, {"execution.artifacts": list(found.values()), "last_update": call.now})
     return {"updated": 1}
 
@@ -167,6 +194,7 @@ def _add_or_update_artifacts(call: Call) -> Document:
 @endpoint("tasks.delete_artifacts", required=("task", "artifacts"))
 def _delete_artifacts(call: Call) -> Document:
     task = task_of(call, call.text("task"))
+    _check_alive(call, task)
     gone = {(row.get("key"), row.get("mode") or "output") for row in call.data["artifacts"]}
     kept = [
         row
@@ -183,6 +211,12 @@ def _add_or_update_model(call: Call) -> Document:
         row = {"name": call.text("name"), "model": call.text("model"), "updated": call.now}
         return [*(one for one in rows if one.get("name") != row["name"]), row]
 
+    if call.text("type") not in ("input", "output"):
+        raise invalid(f"error for field 'type': value '{call.text('type')}' is not a valid choice..")
+    if call.data.get("iteration") is not None:
+        task = task_of(call, call.text("task"))
+        task["last_iteration"] = max(task.get("last_iteration") or 0, call.number("iteration", 0))
+        call.store.put("task", task)
     return _models(call, call.text("type"), put)
 
 
@@ -202,19 +236,26 @@ def _models(call: Call, kind: str, edit: Callable[[list[Document]], list[Documen
     return {"updated": 1}
 
 
-@endpoint("tasks.make_public", "tasks.make_private", "models.make_public", "models.make_private")
+@endpoint(
+    "tasks.make_public", "tasks.make_private", "models.make_public", "models.make_private", "projects.make_public",
+    "projects.make_private", required=("ids",),
+)  # fmt: skip
 def _make_public(call: Call) -> Document:
     return {"updated": len(call.texts("ids"))}
 
 
 def _check_draft(call: Call, task: Document) -> None:
     if task["status"] != "created" and not call.flag("force"):
-        raise Refusal(400, 110, f"Invalid task status: expected=created, status={task['status']}")
+        raise _no_draft(task)
 
 
 def _check_alive(call: Call, task: Document) -> None:
-    if task["status"] not in ("created", "in_progress") and not call.flag("force"):
-        raise Refusal(400, 110, f"Invalid task status: expected=created, status={task['status']}")
+    if task["status"] in FINAL and not call.flag("force"):
+        raise _no_draft(task)
+
+
+def _no_draft(task: Document) -> Refusal:
+    return Refusal(400, 110, "Invalid task status", expected="created", status=task["status"])
 
 
 def _escaped(key: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from standalone import queues
+from standalone.many import many
 from standalone.store import Document
-from standalone.task_status import change, seconds_since, write
-from standalone.tasks import task_of
-from standalone.wire import USER, Call, Refusal, endpoint
+from standalone.task_status import change, seconds_since, tick, write
+from standalone.tasks import PUBLISHED, task_of
+from standalone.wire import COMPANY, USER, Call, Refusal, endpoint
 
 LIVELY_SECONDS = 600.0
 """A running task with a worker that was updated this recently is asked to stop, not stopped."""
@@ -17,11 +16,15 @@ WATCHDOG_SECONDS = 2 * 3600.0
 
 @endpoint("tasks.enqueue", required=("task",))
 def _enqueue(call: Call) -> Document:
-    return enqueue(call, task_of(call, call.text("task")))
+    return enqueue(call, call.text("task"))
 
 
-def enqueue(call: Call, task: Document) -> Document:
-    """Append to a queue, by id or by name (a name makes the queue). Raises Refusal 701, 706, 110."""
+def enqueue(call: Call, identity: str) -> Document:
+    """Append to a queue, by id or by name (a name makes the queue). Raises Refusal 701, 706, 110.
+
+    What is enqueued is no longer the work of somebody at a desk: the system tag `development` goes.
+    """
+    task = task_of(call, identity)
     if call.text("queue"):
         queue = queues.queue_of(call, call.text("queue"))["id"]
     elif name := call.text("queue_name"):
@@ -29,39 +32,46 @@ def enqueue(call: Call, task: Document) -> Document:
         queue = known["id"] if known else queues.create(call, name)
     else:
         queue = queues.default(call)["id"]
-    if any(one == task["id"] for one, _ in call.store.entries(queue)):
-        raise Refusal(400, 706, f"Task already queued: task={task['id']}, queue={queue}")
-    before = task.get("enqueue_status") if task["status"] == "queued" else task["status"]
-    fields = change(call, task, "queued", **{"enqueue_status": before, "execution.queue": queue})
-    call.store.remove_from_queues(task["id"])
-    call.store.add_entry(queue, task["id"], call.now)
+    queues.check_not_in(call, queue, identity)
+    task["system_tags"] = [tag for tag in task.get("system_tags") or () if tag != "development"]
+    fields = change(call, task, "queued", **{"enqueue_status": task["status"], "execution.queue": queue})
+    call.store.remove_from_queues(identity)
+    call.store.add_entry(queue, identity, call.now)
     queues.touch(call, queue)
-    return {"queued": 1, "updated": 1, "fields": fields}
+    answer: Document = {"queued": 1, "updated": 1, "fields": fields}
+    if call.flag("verify_watched_queue"):
+        answer["queue_watched"] = any(queue in (one.get("queues") or ()) for one in call.store.find("worker"))
+    return answer
 
 
 @endpoint("tasks.enqueue_many", required=("ids",))
 def _enqueue_many(call: Call) -> Document:
-    return _many(call, enqueue, "enqueued")
+    return many(call, lambda identity: {**enqueue(call, identity), "queued": True})
 
 
 @endpoint("tasks.dequeue", required=("task",))
 def _dequeue(call: Call) -> Document:
-    return dequeue(call, task_of(call, call.text("task")))
+    return dequeue(call, call.text("task"))
 
 
-def dequeue(call: Call, task: Document) -> Document:
-    """Out of the queue, status `new_status` (created). Answers `updated: 1` for one that runs already: no claim."""
+def dequeue(call: Call, identity: str) -> Document:
+    """Out of the queue, to `new_status` or what it was before.
+
+    Answers `updated: 1` for one that runs already (so it is no claim) and `updated: 0` for one that neither waits nor
+    runs, or that is not there at all.
+    """
+    task = call.store.get("task", identity)
+    if task is None or task["status"] not in ("queued", "in_progress"):
+        return {"dequeued": 1, "updated": 0, "fields": {}}
     status = call.text("new_status") or task.get("enqueue_status") or "created"
-    if task["status"] not in ("queued", status):
-        raise Refusal(400, 110, f"Invalid task status: expected=queued, status={task['status']}")
     fields = change(call, task, status, enqueue_status=None)
-    call.store.remove_from_queues(task["id"])
+    call.store.remove_from_queues(identity)
     return {"dequeued": 1, "updated": 1, "fields": fields}
 
 
 @endpoint("tasks.dequeue_many", required=("ids",))
 def _dequeue_many(call: Call) -> Document:
-    return _many(call, dequeue, "dequeued")
+    return many(call, lambda identity: {**dequeue(call, identity), "dequeued": True})
 
 
 @endpoint("tasks.started", required=("task",))
@@ -74,54 +84,56 @@ def _started(call: Call) -> Document:
 @endpoint("tasks.completed", "tasks.mark_completed", required=("task",))
 def _completed(call: Call) -> Document:
     task = task_of(call, call.text("task"))
-    fields = change(call, task, "completed", **_ended(call, task))
-    published = 0
-    if call.flag("publish"):
-        change(call, task, "published", published=call.now)
-        published = 1
-    return {"updated": 1, "published": published, "fields": fields}
+    fields = change(call, task, "completed", completed=call.now)
+    if not call.flag("publish"):
+        return {"updated": 1, "published": 0, "fields": fields}
+    change(call, task, PUBLISHED, published=call.now)
+    return {"updated": 1, "published": 1, "fields": {**fields, "status": PUBLISHED}}
 
 
 @endpoint("tasks.failed", required=("task",))
 def _failed(call: Call) -> Document:
-    task = task_of(call, call.text("task"))
-    return {"updated": 1, "fields": change(call, task, "failed", **_ended(call, task))}
+    return {"updated": 1, "fields": change(call, task_of(call, call.text("task")), "failed", completed=call.now)}
 
 
 @endpoint("tasks.stopped", required=("task",))
 def _stopped(call: Call) -> Document:
-    task = task_of(call, call.text("task"))
-    return {"updated": 1, "fields": change(call, task, "stopped", **_ended(call, task))}
+    return {"updated": 1, "fields": change(call, task_of(call, call.text("task")), "stopped", completed=call.now)}
 
 
 @endpoint("tasks.close", required=("task",))
 def _close(call: Call) -> Document:
-    task = task_of(call, call.text("task"))
-    return {"updated": 1, "fields": change(call, task, "closed", **_ended(call, task))}
+    return {"updated": 1, "fields": change(call, task_of(call, call.text("task")), "closed")}
 
 
 @endpoint("tasks.publish", required=("task",))
 def _publish(call: Call) -> Document:
-    task = task_of(call, call.text("task"))
-    if task["status"] == "published":
-        text = "Invalid task status (Invalid status change): current_status=published, new_status=published"
-        raise Refusal(400, 110, text)
-    fields = change(call, task, "published", published=call.now)
-    return {"updated": 1, "committed_versions_results": [], "fields": fields}
+    return publish(call, call.text("task"))
+
+
+def publish(call: Call, identity: str) -> Document:
+    """Final: even `published` again is refused."""
+    task = task_of(call, identity)
+    if task["status"] == PUBLISHED:
+        text = "Invalid task status (Invalid status change)"
+        raise Refusal(400, 110, text, current_status=PUBLISHED, new_status=PUBLISHED)
+    fields = change(call, task, PUBLISHED, published=call.now)
+    return {"updated": 1, "fields": {**fields, "output": task.get("output") or {}}}
 
 
 @endpoint("tasks.publish_many", required=("ids",))
 def _publish_many(call: Call) -> Document:
-    return _many(call, lambda inner, task: {"fields": change(inner, task, "published")}, "published")
+    return many(call, lambda identity: publish(call, identity))
 
 
 @endpoint("tasks.stop", required=("task",))
 def _stop(call: Call) -> Document:
-    return stop(call, task_of(call, call.text("task")))
+    return stop(call, call.text("task"))
 
 
-def stop(call: Call, task: Document) -> Document:
+def stop(call: Call, identity: str) -> Document:
     """A running task with a lively worker is asked (`stopping`); any other is stopped at once."""
+    task = task_of(call, identity)
     asked = (
         task["status"] == "in_progress"
         and bool(task.get("last_worker"))
@@ -129,70 +141,59 @@ def stop(call: Call, task: Document) -> Document:
         and seconds_since(task.get("last_update"), call.now) < LIVELY_SECONDS
     )
     if asked:
-        fields = {"status": "in_progress", "status_message": "stopping", "status_reason": call.text("status_reason")}
-        write(call, task, {**fields, "last_change": call.now, "last_changed_by": USER})
-        return {"updated": 1, "fields": fields}
-    call.store.remove_from_queues(task["id"])
+        call.data["status_message"] = "stopping"
+        return {"updated": 1, "fields": change(call, task, "in_progress")}
+    call.store.remove_from_queues(identity)
     call.data.setdefault("status_message", f"Stopped by {USER}")
-    return {"updated": 1, "fields": change(call, task, "stopped", **_ended(call, task))}
+    return {"updated": 1, "fields": change(call, task, "stopped")}
 
 
 @endpoint("tasks.stop_many", required=("ids",))
 def _stop_many(call: Call) -> Document:
-    return _many(call, stop, "stopped")
+    return many(call, lambda identity: stop(call, identity))
 
 
 @endpoint("tasks.ping", required=("task",))
 def _ping(call: Call) -> Document:
     task = call.store.get("task", call.text("task"))
-    if task:
-        call.store.put("task", {**task, "last_update": call.now})
+    if task is None:
+        raise Refusal(400, 101, "Invalid task id", id=call.text("task"), company=COMPANY)
+    tick(call, task)
+    call.store.put("task", task)
     return {}
 
 
 @endpoint("tasks.reset", required=("task",))
 def _reset(call: Call) -> Document:
-    return reset(call, task_of(call, call.text("task")))
+    return {**reset(call, call.text("task")), "dequeued": {}, "events": {}}
 
 
-def reset(call: Call, task: Document) -> Document:
+_OF_A_RUN = (
+    "started", "completed", "published", "last_worker", "last_worker_report", "enqueue_status", "active_duration",
+    "execution.queue",
+)  # fmt: skip
+
+
+def reset(call: Call, identity: str) -> Document:
     """Back to a draft: results, runtime and events go, the definition stays."""
-    if task["status"] == "published" and not call.flag("force"):
-        raise Refusal(400, 110, f"Invalid task status: task={task['id']}, status=published")
-    dequeued = call.store.remove_from_queues(task["id"])
-    deleted = call.store.delete_events(task["id"])
-    call.data["force"] = True
+    task = task_of(call, identity)
+    if task["status"] == PUBLISHED and not call.flag("force"):
+        raise Refusal(400, 110, "Invalid task status", task_id=identity, status=PUBLISHED)
+    waited = call.store.remove_from_queues(identity) > 0
+    call.store.delete_events(identity)
     artifacts = [one for one in task["execution"].get("artifacts") or [] if one.get("mode") == "input"]
     task["models"] = {**(task.get("models") or {}), "output": []}
     task["execution"] = {**task["execution"], "artifacts": artifacts}
-    cleared = (
-        "started",
-        "completed",
-        "published",
-        "last_worker",
-        "last_worker_report",
-        "enqueue_status",
-        "active_duration",
-    )
-    fields = change(
-        call,
-        task,
-        "created",
-        **dict.fromkeys(cleared),
-        **{"execution.queue": None, "runtime": {}, "last_iteration": 0, "last_metrics": {}, "unique_metrics": []},
-    )
-    return {
-        "updated": 1,
-        "fields": fields,
-        "dequeued": {"removed": dequeued},
-        "deleted_models": 0,
-        "events": {"deleted": deleted},
-    }
+    empty: Document = {"runtime": {}, "last_iteration": 0, "last_metrics": {}, "unique_metrics": [], "metric_stats": {}}
+    write(call, task, {**dict.fromkeys(_OF_A_RUN), **empty})
+    call.data.update(force=True, status_reason="reset", status_message="reset")
+    fields = change(call, task, "created")
+    return {"updated": 1, "fields": fields, "dequeued": waited, "deleted_models": 0, "urls": {}}
 
 
 @endpoint("tasks.reset_many", required=("ids",))
 def _reset_many(call: Call) -> Document:
-    return _many(call, reset, "reset")
+    return many(call, lambda identity: reset(call, identity))
 
 
 def watchdog(call: Call) -> int:
@@ -200,30 +201,8 @@ def watchdog(call: Call) -> int:
     silent = 0
     for task in call.store.find("task", status="in_progress"):
         if seconds_since(task.get("last_update"), call.now) > WATCHDOG_SECONDS:
-            call.data = {
-                "status_reason": "Forced stop (non-responsive)",
-                "status_message": "Forced stop (non-responsive)",
-            }
-            change(call, task, "stopped", **_ended(call, task))
+            why = "Forced stop (non-responsive)"
+            call.data = {"status_reason": why, "status_message": why}
+            change(call, task, "stopped", completed=call.now)
             silent += 1
     return silent
-
-
-def _ended(call: Call, task: Document) -> Document:
-    started = task.get("started")
-    if not started:
-        return {"completed": call.now}
-    return {"completed": call.now, "active_duration": int(seconds_since(started, call.now))}
-
-
-def _many(call: Call, act: Callable[[Call, Document], Document], name: str) -> Document:
-    succeeded: list[Document] = []
-    failed: list[Document] = []
-    for identity in call.texts("ids"):
-        try:
-            answer = act(call, task_of(call, identity))
-            succeeded.append({"id": identity, name: True, "fields": answer.get("fields", {})})
-        except Refusal as refusal:
-            error = {"codes": [refusal.code, refusal.subcode], "msg": refusal.message, "data": {}}
-            failed.append({"id": identity, "error": error})
-    return {"succeeded": succeeded, "failed": failed}

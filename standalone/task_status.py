@@ -30,8 +30,8 @@ def change(call: Call, task: Document, status: str, **extra: object) -> Document
     """
     current = task["status"]
     if status != current and status not in ALLOWED.get(current, frozenset()) and not call.flag("force"):
-        text = "Invalid status change (Invalid status change)"
-        raise Refusal(400, 110, f"{text}: current_status={current}, new_status={status}")
+        text = "Invalid task status (Invalid status change)"
+        raise Refusal(400, 110, text, current_status=current, new_status=status)
     fields: Document = {
         "status": status,
         "status_reason": call.text("status_reason"),
@@ -58,6 +58,13 @@ def write(call: Call, task: Document, fields: Document) -> None:
         else:
             target[last] = value
     call.store.put("task", task)
+
+
+def tick(call: Call, task: Document) -> None:
+    """A sign of life: the task's time of update, and how long it has run."""
+    task["last_update"] = task["last_change"] = call.now
+    if task["status"] == "in_progress" and task.get("started"):
+        task["active_duration"] = int(seconds_since(task["started"], call.now))
 
 
 def seconds_since(moment: str | None, now: str) -> float:

@@ -7,8 +7,10 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from standalone.project_tree import ensure
-from standalone.query import base_fields, candidates, expanded, project, select
+from standalone.known_fields import check
+from standalone.many import many
+from standalone.project_tree import ensure, moved_to
+from standalone.query import base_fields, candidates, expanded, project, scroll, select
 from standalone.store import Document
 from standalone.wire import COMPANY, USER, Call, Refusal, check_name, endpoint, invalid, new_id
 
@@ -16,6 +18,7 @@ TYPES = (
     "training", "testing", "inference", "data_processing", "application", "monitor", "controller", "optimizer",
     "service", "qc", "custom", "dataset", "report", "import", "annotation", "annotation_manual",
 )  # fmt: skip
+PUBLISHED = "published"
 REFERENCES = {
     "company": "company", "user": "user", "project": "project", "parent": "task", "execution.queue": "queue",
 }  # fmt: skip
@@ -29,12 +32,36 @@ def task_of(call: Call, identity: str) -> Document:
     """The task. Raises Refusal 101."""
     found = call.store.get("task", identity)
     if found is None:
-        raise Refusal(400, 101, f"Invalid task id: id={identity}, company={COMPANY}")
+        raise Refusal(400, 101, "Invalid task id", id=identity, company=COMPANY)
     return found
+
+
+def known(call: Call, ids: list[str]) -> list[str]:
+    """The ids, all of which are tasks. Raises Refusal 101 naming those that are none."""
+    strangers = [identity for identity in ids if call.store.get("task", identity) is None]
+    if strangers:
+        raise Refusal(400, 101, "Invalid task id", ids=f"({', '.join(strangers)})")
+    return ids
+
+
+def shown(task: Document, *, single: bool = False) -> Document:
+    """A task as answers give it: without what is only ours to know; `unique_metrics` only where one is asked for."""
+    hidden = ("enqueue_status",) if single else ("enqueue_status", "unique_metrics")
+    return {key: value for key, value in task.items() if key not in hidden}
+
+
+def check_references(call: Call, fields: Mapping[str, Any]) -> None:
+    """Project and parent must be there. Raises Refusal 16."""
+    for field, kind in (("project", "project"), ("parent", "task")):
+        identity = fields.get(field)
+        if identity and call.store.get(kind, str(identity)) is None:
+            text = f"Invalid value for fields (expecting {kind.capitalize()} id)"
+            raise Refusal(400, 16, text, id=identity, field=field)
 
 
 def new_task(call: Call, fields: Mapping[str, Any]) -> Document:
     """A task document with every field that the server always gives."""
+    check_references(call, fields)
     task: Document = {
         "id": new_id(),
         "company": COMPANY,
@@ -67,7 +94,7 @@ def new_task(call: Call, fields: Mapping[str, Any]) -> Document:
 
 
 def shape(task: Document) -> None:
-    """Give sub-documents the fields that clients rely on."""
+    """Give sub-documents the fields that clients rely on; parameters of old clients become hyper-parameters."""
     task["execution"] = {
         "test_split": 0,
         "parameters": {},
@@ -76,6 +103,13 @@ def shape(task: Document) -> None:
         "artifacts": [],
         **(task.get("execution") or {}),
     }
+    for name, value in (task["execution"].get("parameters") or {}).items():
+        section, _, key = name.rpartition("/")
+        section = section or "Args"
+        row = {"section": section, "name": key, "value": value, "type": "legacy"}
+        task["hyperparams"] = {**task["hyperparams"], section: {**task["hyperparams"].get(section, {}), key: row}}
+    task["execution"]["parameters"] = {}
+    task["execution"]["artifacts"] = [artifact(row) for row in task["execution"]["artifacts"] or []]
     task["models"] = {"input": [], "output": [], **(task.get("models") or {})}
     script = task.get("script") or {}
     task["script"] = {
@@ -84,10 +118,16 @@ def shape(task: Document) -> None:
     }  # fmt: skip
 
 
+def artifact(row: Mapping[str, Any]) -> Document:
+    """An artifact with what the server adds."""
+    given = {key: value for key, value in row.items() if value is not None}
+    return {"mode": "output", "display_data": [], **given}
+
+
 def check_type(kind: str) -> str:
     """A type that the server knows."""
     if kind not in TYPES:
-        raise invalid(f"error for field 'type'. value '{kind}' is not a valid choice..")
+        raise invalid(f"error for field 'type': value '{kind}' is not a valid choice..")
     return kind
 
 
@@ -108,26 +148,38 @@ def _validate(call: Call) -> Document:
 def _get_by_id(call: Call) -> Document:
     found = call.store.get("task", call.text("task"))
     if found is None:
-        raise Refusal(400, 101, f"Invalid task id: ids=({call.text('task')})")
-    return {"task": found}
+        raise Refusal(400, 101, "Invalid task id", ids=f"({call.text('task')})")
+    return {"task": shown(found, single=True)}
 
 
-@endpoint("tasks.get_by_id_ex", required=("id",))
+@endpoint("tasks.get_by_id_ex")
 def _get_by_id_ex(call: Call) -> Document:
+    if not call.texts("id"):
+        raise Refusal(400, 11, "Missing required fields", missing="(id)")
     return _get_all_ex(call)
 
 
 @endpoint("tasks.get_all")
 def _get_all(call: Call) -> Document:
+    only = call.texts("only_fields")
+    check("task", [*only, *call.texts("order_by")], REFERENCES, follow=False)
     found = select(call, candidates(call.store, "task", call.data))
-    return {"tasks": [project(task, call.texts("only_fields")) for task in found]}
+    return {"tasks": [project(task if only else shown(task), only) for task in found], **scroll(call)}
 
 
-@endpoint("tasks.get_all_ex", "reports.get_all_ex")
+@endpoint("tasks.get_all_ex")
 def _get_all_ex(call: Call) -> Document:
+    check("task", [*call.texts("only_fields"), *call.texts("order_by")], REFERENCES, follow=True)
     found = select(call, candidates(call.store, "task", call.data))
     fields = base_fields(call, REFERENCES)
-    return {"tasks": [project(expanded(call, task, REFERENCES), fields, with_id=True) for task in found]}
+    rows = [expanded(call, task if fields else shown(task), REFERENCES) for task in found]
+    return {"tasks": [project(row, fields, with_id=True) for row in rows], **scroll(call)}
+
+
+@endpoint("reports.get_all_ex")
+def _get_reports(call: Call) -> Document:
+    call.data["type"] = ["report"]
+    return _get_all_ex(call)
 
 
 @endpoint("tasks.get_types")
@@ -138,7 +190,12 @@ def _get_types(call: Call) -> Document:
 @endpoint("tasks.clone", required=("task",))
 def _clone(call: Call) -> Document:
     """A new task from an old one's definition: status, results and events stay behind."""
-    source = task_of(call, call.text("task"))
+    source = call.store.get("task", call.text("task"))
+    if source is None:
+        raise Refusal(400, 101, "Invalid task id", id=call.text("task"))
+    parent = call.text("new_task_parent")
+    if parent and call.store.get("task", parent) is None:
+        raise Refusal(400, 101, "Invalid task id (invalid parent)", parent=parent)
     fields = {key: source.get(key) for key in EDITABLE if key not in ("runtime", "output", "models", "report")}
     fields["models"] = {"input": (source.get("models") or {}).get("input", [])}
     execution = {key: value for key, value in (source.get("execution") or {}).items() if key != "queue"}
@@ -169,56 +226,65 @@ def _clone(call: Call) -> Document:
 @endpoint("tasks.delete", required=("task",))
 def _delete(call: Call) -> Document:
     task = task_of(call, call.text("task"))
-    if task["status"] != "created" and not call.flag("force"):
-        raise Refusal(400, 123, f"Task cannot be deleted (has status {task['status']}): task={task['id']}")
-    delete(call, task)
-    return {"deleted": True, "updated_children": 0, "updated_models": 0, "deleted_models": 0}
+    return delete(call, task)
 
 
 @endpoint("tasks.delete_many", required=("ids",))
 def _delete_many(call: Call) -> Document:
-    succeeded = []
-    for identity in call.texts("ids"):
-        if task := call.store.get("task", identity):
-            delete(call, task)
-            succeeded.append({"id": identity, "deleted": True})
-    return {"succeeded": succeeded, "failed": []}
+    return many(call, lambda identity: delete(call, task_of(call, identity)))
 
 
-def delete(call: Call, task: Document) -> None:
-    """Remove a task with its events and queue entries."""
+def delete(call: Call, task: Document) -> Document:
+    """Remove a task with its events and queue entries. One that has run wants `force` or must be archived."""
+    free = task["status"] == "created" or "archived" in (task.get("system_tags") or ())
+    if not free and not call.flag("force"):
+        text = "Task cannot be deleted (due to status, use force=True)"
+        raise Refusal(400, 123, text, task=task["id"], expected="created", current=task["status"])
+    children = list(call.store.find("task", parent=task["id"]))
+    for child in children:
+        call.store.put("task", {**child, "parent": f"__DELETED__{task['id']}"})
     call.store.remove_from_queues(task["id"])
     call.store.delete_events(task["id"])
     call.store.delete("task", task["id"])
+    return {"deleted": True, "updated_children": len(children), "updated_models": 0, "deleted_models": 0, "urls": None}
 
 
-@endpoint("tasks.archive", "tasks.archive_many")
+@endpoint("tasks.archive", required=("tasks",))
 def _archive(call: Call) -> Document:
-    return _mark(call, archived=True)
+    return {"archived": len([archive(call, identity) for identity in call.texts("tasks")])}
 
 
-@endpoint("tasks.unarchive", "tasks.unarchive_many")
-def _unarchive(call: Call) -> Document:
-    return _mark(call, archived=False)
+@endpoint("tasks.archive_many", required=("ids",))
+def _archive_many(call: Call) -> Document:
+    return many(call, lambda identity: archive(call, identity))
 
 
-def _mark(call: Call, *, archived: bool) -> Document:
-    done = 0
-    ids = call.texts("tasks", "ids")
-    for task in call.store.find("task", id=ids) if ids else ():
-        tags = [tag for tag in task["system_tags"] if tag != "archived"] + (["archived"] if archived else [])
-        status = {"status": "created"} if archived and task["status"] == "queued" else {}
-        if archived:
-            call.store.remove_from_queues(task["id"])
-        call.store.put("task", {**task, **status, "system_tags": tags, "last_change": call.now})
-        done += 1
-    name = "archived" if archived else "unarchived"
-    return {name: done, "succeeded": [{"id": one, name: True} for one in ids], "failed": []}
+def archive(call: Call, identity: str) -> Document:
+    """Put away; a waiting task leaves its queue."""
+    task = task_of(call, identity)
+    fields: Document = {"status_message": call.text("status_message"), "status_reason": call.text("status_reason")}
+    if task["status"] == "queued":
+        call.store.remove_from_queues(identity)
+        fields["status"] = task.pop("enqueue_status", None) or "created"
+    tags = [tag for tag in task["system_tags"] if tag != "archived"]
+    call.store.put("task", {**task, **fields, "system_tags": [*tags, "archived"], "last_change": call.now})
+    return {"archived": True}
+
+
+@endpoint("tasks.unarchive_many", required=("ids",))
+def _unarchive_many(call: Call) -> Document:
+    def unarchive(identity: str) -> Document:
+        task = task_of(call, identity)
+        tags = [tag for tag in task["system_tags"] if tag != "archived"]
+        call.store.put("task", {**task, "system_tags": tags, "last_change": call.now})
+        return {"unarchived": True}
+
+    return many(call, unarchive)
 
 
 @endpoint("tasks.move", required=("ids",))
 def _move(call: Call) -> Document:
-    target = call.text("project") or ensure(call, call.text("project_name"))
+    target = moved_to(call)
     for task in call.store.find("task", id=call.texts("ids")):
         call.store.put("task", {**task, "project": target, "last_change": call.now})
     return {"project_id": target}

@@ -20,12 +20,27 @@ USER = "podstrap"
 USER_NAME = "Podstrap"
 
 
-class Refusal(Exception):
-    """An answer that is an error."""
+_SINCE = {
+    "queues": "2.4", "queues.get_next_task": "1.0", "queues.get_num_entries": "2.15", "queues.peek_task": "2.15",
+    "workers": "2.4", "server.info": "2.12", "tasks.completed": "2.2", "tasks.add_or_update_artifacts": "2.10",
+    "tasks.delete_artifacts": "2.10", "tasks.make_public": "2.9", "tasks.make_private": "2.9",
+    "tasks.add_or_update_model": "2.13", "tasks.delete_models": "2.13", "models.add_or_update_metadata": "2.13",
+    "models.delete_metadata": "2.13", "events.get_task_log": "2.9", "events.get_task_plots": "1.8",
+    "events.get_multi_task_plots": "1.8", "events.debug_images": "2.7", "events.get_debug_image_sample": "2.12",
+    "events.scalar_metrics_iter_raw": "2.16", "projects.get_task_tags": "2.8", "projects.get_model_tags": "2.8",
+    "projects.get_hyper_parameters": "2.9", "projects.get_task_parents": "2.12", "projects.make_public": "2.9",
+}  # fmt: skip
+"""Since which API version an endpoint (or a whole service) is as it is; 1.0 where nothing is said."""
 
-    def __init__(self, code: int, subcode: int, message: str) -> None:
-        super().__init__(message)
-        self.code, self.subcode, self.message = code, subcode, message
+
+class Refusal(Exception):
+    """An answer that is an error. `facts` stand behind the message: what it was about."""
+
+    def __init__(self, code: int, subcode: int, message: str, **facts: object) -> None:
+        self.code, self.subcode, self.facts = code, subcode, facts
+        told = ", ".join(f"{name}={value}" for name, value in facts.items())
+        self.message = f"{message}: {told}" if facts else message
+        super().__init__(self.message)
 
 
 @dataclass
@@ -111,7 +126,7 @@ def envelope(
         "meta": {
             "id": identity,
             "trx": identity,
-            "endpoint": {"name": name, "requested_version": version, "actual_version": "1.0"},
+            "endpoint": {"name": name, "requested_version": version, "actual_version": _since(name)},
             "result_code": refusal.code if refusal else 200,
             "result_subcode": refusal.subcode if refusal else 0,
             "result_msg": refusal.message if refusal else "OK",
@@ -120,6 +135,12 @@ def envelope(
         },
         "data": data or {},
     }
+
+
+def _since(name: str) -> str | None:
+    if name not in ENDPOINTS and name != "auth.login":
+        return None
+    return _SINCE.get(name) or _SINCE.get(name.partition(".")[0], "1.0")
 
 
 def unknown(name: str) -> Refusal:
