@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from bootstrap.spool import Record, Spool
@@ -32,6 +32,11 @@ _LONGEST_READ = 120.0
 _FIRST_PAUSE = 1.5
 """A batch is looked up before it is sent again, and a search index takes a second to show what it has stored."""
 _LONGEST_PAUSE = 10.0
+_PARTIAL_TRIES = 3
+"""How often events that the server refused one by one are sent again: its index may have been busy."""
+_UNKNOWN_TASK = "Invalid task id"
+_TOO_LARGE = "answered HTTP 413"
+"""A proxy's own page, which is no ClearML envelope."""
 
 
 class Reporter:
@@ -121,7 +126,7 @@ class Reporter:
 
     def _send(self, records: list[Record]) -> bool:
         """Send until acknowledged. False: given up (the task is gone, or the time is over)."""
-        pause, began, bounds = _FIRST_PAUSE, 0.0, _ONE_TRY
+        pause, began, bounds, partly = _FIRST_PAUSE, 0.0, _ONE_TRY, 0
         while not self._gone:
             if began:
                 if time.monotonic() + pause >= self._deadline:
@@ -130,39 +135,61 @@ class Reporter:
                 pause = min(pause * 2, _LONGEST_PAUSE)
             try:
                 records = self._not_stored(records) if began else records
-                if records:
-                    self._one_batch(records, bounds)
-            except (ApiUnreachable, NotAnApi, LoginRefused) as trouble:
-                self.trouble = str(trouble).splitlines()[0]
-            except ApiError as refused:
-                if "Invalid task id" in refused.server_message:
+                refused = self._one_batch(records, bounds) if records else {}
+                if _UNKNOWN_TASK in " ".join(refused):
                     self._gone = True  # the task was deleted: nobody will read this console
                     return False
-                if refused.code < 500 and refused.code not in (401, 403, 408, 413, 429):
-                    self._tell(f"the server refused console lines: {refused}")
+                if not refused or partly >= _PARTIAL_TRIES:
+                    self._tell_end_of_trouble(began, refused, len(records))
                     return True
-                self.trouble = str(refused)
-            else:
-                if began:
-                    self._tell(f"the server took no console lines for {time.monotonic() - began:.0f} s; none is lost")
-                return True
+                partly += 1
+                self.trouble = f"the server refused a part of a batch: {refused}"
+            except (ApiUnreachable, NotAnApi, LoginRefused) as trouble:
+                if _TOO_LARGE in str(trouble):
+                    return self._send_halves(records)
+                self.trouble = str(trouble).splitlines()[0]
+            except ApiError as error:
+                if _UNKNOWN_TASK in error.server_message:
+                    self._gone = True
+                    return False
+                if error.code == 413:
+                    return self._send_halves(records)
+                if error.code < 500 and error.code not in (401, 403, 408, 429):
+                    self._tell(f"the server refused console lines: {error}")
+                    return True
+                self.trouble = str(error)
             began = began or time.monotonic()
             bounds = replace(bounds, read_seconds=min(2 * bounds.read_seconds, _LONGEST_READ))
         return False
 
-    def _one_batch(self, records: list[Record], bounds: Bounds) -> None:
+    def _tell_end_of_trouble(self, began: float, refused: Mapping[str, int], left: int) -> None:
+        if refused:
+            self._tell(f"the server refused {left} console events, also when they came again: {dict(refused)}")
+        elif began:
+            self._tell(f"the server took no console lines for {time.monotonic() - began:.0f} s; none is lost")
+
+    def _send_halves(self, records: list[Record]) -> bool:
+        """Something on the way takes no body of this size (a proxy's limit)."""
+        if len(records) > 1:
+            middle = len(records) // 2
+            return self._send(records[:middle]) and self._send(records[middle:])
+        lines = records[0].data.count(b"\n")
+        self._tell(f"{lines} console lines were dropped: {len(records[0].data)} bytes are too large for the server")
+        return True
+
+    def _one_batch(self, records: list[Record], bounds: Bounds) -> Mapping[str, int]:
+        """Send; the reasons of those that the server refused, with their number."""
         batch = events.encode(self._events(records))
         answer = events.send_encoded(self._session, batch, bounds=bounds)
-        if answer.errors:
-            self._tell(f"the server refused {answer.errors} console events: {dict(answer.reasons)}")
+        return (answer.reasons or {"no reason given": answer.errors}) if answer.errors else {}
 
     def _not_stored(self, records: list[Record]) -> list[Record]:
         """What of a batch the server does not have: its answer may have been lost after it stored all or a part.
 
         Each record has a time of its own, so the server's console itself tells.
         """
-        first, count = records[0].millis, len(records)
-        stored = events.stored_times(self._session, self._task, self._worker, first, count, bounds=_ONE_TRY)
+        first, last = records[0].millis, records[-1].millis
+        stored = events.stored_times(self._session, self._task, self._worker, first, last, bounds=_ONE_TRY)
         return [record for record in records if record.millis not in stored]
 
     def _pause(self, seconds: float) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from clearml_api.session import Bounds, Session
 
+_LOG_PAGE = 500
+
 
 @dataclass(frozen=True)
 class BatchAnswer:
@@ -57,15 +59,27 @@ def send_encoded(session: Session, lines: bytes, *, bounds: Bounds | None = None
 
 
 def stored_times(
-    session: Session, task: str, worker: str, first: int, count: int, *, bounds: Bounds | None = None
+    session: Session, task: str, worker: str, first: int, last: int, *, bounds: Bounds | None = None
 ) -> set[int]:
-    """Under which times (milliseconds, from `first` on) a worker has console lines; looks at `count` events."""
-    payload = {
-        "task": task,
-        "from_timestamp": first - 1,
-        "navigate_earlier": False,
-        "batch_size": count,
-        "order": "asc",
-    }
-    found = session.call("events.get_task_log", payload, bounds=bounds).get("events") or ()
-    return {int(event["timestamp"]) for event in found if event.get("worker") == worker and "timestamp" in event}
+    """Under which times (milliseconds, `first` to `last`) a worker has console lines.
+
+    Others write into the same console (the SDK's report_text), so it is read page by page until past `last`.
+    """
+    found: set[int] = set()
+    after = first - 1
+    while True:
+        payload = {
+            "task": task,
+            "from_timestamp": after,
+            "navigate_earlier": False,
+            "batch_size": _LOG_PAGE,
+            "order": "asc",
+        }
+        page = session.call("events.get_task_log", payload, bounds=bounds).get("events") or ()
+        times = [int(event["timestamp"]) for event in page if "timestamp" in event]
+        found.update(int(event["timestamp"]) for event in page if event.get("worker") == worker)
+        latest = max(times, default=last)
+        if latest > last or len(page) < _LOG_PAGE:
+            return {time for time in found if first <= time <= last}
+        # A page may end in the middle of a millisecond: look at that one again, as long as that leads on.
+        after = latest - 1 if latest - 1 > after else latest
