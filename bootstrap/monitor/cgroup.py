@@ -62,9 +62,10 @@ def _version_2(root: Path) -> Usage:
 
 
 def _version_1(root: Path) -> Usage:
-    cpu = next((root / name for name in ("cpu,cpuacct", "cpuacct", "cpu") if (root / name).is_dir()), root / "cpu")
+    # One folder under both names, usually; some machines mount the two controllers apart.
+    cpu, account = (_first(root, "cpu,cpuacct", "cpuacct,cpu", name) for name in ("cpu", "cpuacct"))
     quota, period = _number(cpu / "cpu.cfs_quota_us"), _number(cpu / "cpu.cfs_period_us")
-    nanoseconds = _number(cpu / "cpuacct.usage")
+    nanoseconds = _number(account / "cpuacct.usage")
     return Usage(
         memory_bytes=_number(root / "memory" / "memory.usage_in_bytes"),
         memory_limit_bytes=_number(root / "memory" / "memory.limit_in_bytes"),
@@ -73,6 +74,10 @@ def _version_1(root: Path) -> Usage:
         cpu_limit=quota / period if quota and quota > 0 and period else None,
         oom_kills=_keyed(root / "memory" / "memory.oom_control").get("oom_kill"),
     )
+
+
+def _first(root: Path, *names: str) -> Path:
+    return next((root / name for name in names if (root / name).is_dir()), root / names[-1])
 
 
 def _words(file: Path) -> list[str]:

@@ -85,12 +85,17 @@ class Sampler:
             began = time.monotonic()
             while True:
                 sample = reader.sample(self._gpus)
+                self._tell_lost_gpus()
                 self._note_peak(sample)
                 self._send(sample, int(time.monotonic() - began))
                 if self._stop.wait(self._seconds):
                     return
-        except (OSError, ValueError, ImportError, RuntimeError) as error:
-            self._tell(f"machine use is not sampled any more: {error}")
+        except Exception as error:  # whatever a machine's /proc, psutil or driver does: the task is worth more
+            self._tell(f"machine use is not sampled any more: {type(error).__name__}: {error}")
+
+    def _tell_lost_gpus(self) -> None:
+        if self._gpus and (trouble := self._gpus.take_trouble()):
+            self._tell(trouble)
 
     def _note_peak(self, sample: Sample) -> None:
         if sample.tree_bytes > self.peak_memory_bytes:
@@ -151,7 +156,7 @@ class _Reader:
         else:
             cpu = psutil.cpu_percent()
         disk, network = psutil.disk_io_counters(), psutil.net_io_counters()
-        free = psutil.disk_usage(self._work).free
+        space = psutil.disk_usage(self._work)
         rates = {
             "io_read_mbs": _rate(self._disk, disk, "read_bytes", passed),
             "io_write_mbs": _rate(self._disk, disk, "write_bytes", passed),
@@ -163,14 +168,15 @@ class _Reader:
             "cpu_usage": cpu,
             "memory_used_gb": used / _GIB,
             "memory_free_gb": max(0, limit - used) / _GIB,
-            "disk_free_gb": free / _GIB,
+            "disk_free_percent": 100.0 - space.percent,
+            "disk_free_gb": space.free / _GIB,
             **rates,
         }
         stats: dict[str, Any] = {
             "cpu_usage": [cpu],
             "memory_used": used / _MIB,
             "memory_free": max(0, limit - used) / _MIB,
-            "disk_free_home": free / _MIB,
+            "disk_free_home": space.free / _MIB,
             "disk_read": rates["io_read_mbs"],
             "disk_write": rates["io_write_mbs"],
             "network_rx": rates["network_rx_mbs"],
@@ -188,14 +194,17 @@ class _Reader:
 
 def _gpu_figures(gpus: Gpus | None, stats: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
     series: dict[str, float] = {}
-    rows = gpus.sample() if gpus else []
+    rows = gpus.sample() if gpus else ()
     for row in rows:
         figures = {
             "utilization": row.utilization,
             "mem_used_gb": None if row.memory_used_mb is None else row.memory_used_mb / 1024,
             "mem_free_gb": None if row.memory_free_mb is None else row.memory_free_mb / 1024,
+            "mem_usage": row.memory_percent,
             "temperature": row.temperature,
-            "power_watts": row.power_watts,
+            "power_draw": row.power_watts,
+            "sm_clock_mhz": row.clock_mhz,
+            "ecc_uncorrected": row.ecc_uncorrected,
         }
         series.update({f"gpu_{row.index}_{name}": value for name, value in figures.items() if value is not None})
     if rows:
