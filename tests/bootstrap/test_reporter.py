@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -173,3 +174,30 @@ def test_a_server_that_never_takes_them_does_not_hold_the_end(proxy, make) -> No
     assert not sender.finish(2)
     assert time.monotonic() - began < 4
     assert "503" in sender.reporter.trouble
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_goes_wrong_at_random_every_line_arrives_once_and_in_order(
+    api, proxy, make, monkeypatch, seed
+) -> None:
+    monkeypatch.setattr("bootstrap.reporter.BATCH_BYTES", 1500)
+    dice = random.Random(seed)
+
+    def fault(number: int, body: bytes, forward: Forward) -> Answer | None:
+        if dice.random() > 0.25:
+            return None
+        if number % 2:
+            return dice.choice([(503, b""), (502, b"<html>"), (429, b"{}"), (200, b'{"meta": {"res')])
+        every = body.split(b"\n")
+        stored = every[: dice.randrange(len(every) + 1)]
+        if stored:
+            forward(b"\n".join(stored))
+        return dice.choice([(504, b""), batch_answer(len(stored), len(every) - len(stored), "index busy")])
+
+    sender, task = make()
+    proxy.fault = of_batches(fault)
+    sender.reporter.start()
+    for line in LINES * 5:
+        sender.put(line)
+    assert sender.finish(120)
+    assert shown(api, task) == LINES * 5
