@@ -253,7 +253,7 @@ def test_a_server_that_is_gone_at_the_end_leaves_the_outcome_to_the_controller(
 ) -> None:
     proxy = Proxy(server_environ["CLEARML_API_HOST"])
     task = queued(ENDLESS.replace("sys.exit(0)", "sys.exit(7)"))
-    pod = start(task, api_host=proxy.address, PODSTRAP_ON_DISRUPTION="fail")
+    pod = start(task, api_host=proxy.address, PODSTRAP_ON_DISRUPTION="fail", PODSTRAP_GRACE_SECONDS="3")
     running(api, task, pod)
     proxy.cut()
     pod.process.send_signal(signal.SIGTERM)
@@ -273,13 +273,13 @@ sys.exit(7)
 """
     proxy = Proxy(server_environ["CLEARML_API_HOST"])
     task = queued(code)
-    pod = start(task, api_host=proxy.address)
+    pod = start(task, api_host=proxy.address, PODSTRAP_GRACE_SECONDS="3")
     running(api, task, pod)
     proxy.cut()
     (tmp_path / "go").touch()
     support.until(lambda: "exit code 7" in pod.output(), 20, pod.output)
     pod.process.send_signal(signal.SIGTERM)
-    assert pod.wait(8) == 7, "within its grace time, with the task's own code"
+    assert pod.wait(4) == 7, "within its grace time, with the task's own code"
     assert (pod.message().outcome, pod.message().reported) == (Outcome.FAILED, False)
     assert pod.message().exit_code == 7
 
