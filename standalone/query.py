@@ -1,4 +1,4 @@
-"""Lists as the API gives them: filtered by what a request names, ordered, paged, cut to `only_fields`."""
+"""Lists as the API gives them: filtered by what a request names, ordered, paged."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from standalone.projection import at
 from standalone.store import Document, Store
-from standalone.wire import USER_NAME, Call, Refusal
+from standalone.wire import Call, Refusal
 
 _LISTS = ("tags", "system_tags")
 _PLAIN = ("type", "user", "parent", "project", "status", "company", "framework", "task", "ready", "execution.queue")
 _TIMES = ("last_update", "created", "started", "completed", "status_changed", "last_change", "active_duration")
 _OPERATORS = ("__$or", "__$and", "__$all", "__$any", "__$not", "__$nop")
 MOST = 500
-_PEOPLE: dict[str, Document] = {"user": {"name": USER_NAME}, "company": {"name": "clearml"}}
 
 
 def select(call: Call, documents: Iterable[Document], *, default_size: int = MOST) -> list[Document]:
@@ -82,65 +82,6 @@ def matches(data: Mapping[str, Any], document: Document) -> bool:
     return all(_pattern(data[key], document, any) for key in ("_any_",) if data.get(key)) and all(
         _pattern(data[key], document, all) for key in ("_all_",) if data.get(key)
     )
-
-
-def project(document: Document, only: Iterable[str], *, with_id: bool = False) -> Document:
-    """Only the fields asked for, dotted ones too. `get_all_ex` always gives the id, `get_all` only when asked."""
-    fields = list(only)
-    if not fields:
-        return document
-    cut: Document = {"id": document["id"]} if with_id else {}
-    for field in fields:
-        value = at(document, field)
-        first, *inner = field.split(".")
-        if value is not None:
-            _put(cut, [first, *inner], value)
-        elif inner and isinstance(document.get(first), Mapping):
-            cut.setdefault(first, {})
-    return cut
-
-
-def at(document: Any, path: str) -> Any:
-    """The value at a dotted path; None when there is none."""
-    for part in path.split("."):
-        if not isinstance(document, Mapping):
-            return None
-        document = document.get(part)
-    return document
-
-
-def expanded(call: Call, document: Document, references: Mapping[str, str]) -> Document:
-    """`get_all_ex`: a reference becomes {id, and what `only_fields` asks of it}; `references`: path -> kind."""
-    result = dict(document)
-    for path, kind in references.items():
-        identity = at(result, path)
-        if not isinstance(identity, str) or not identity:
-            continue
-        wanted = [field[len(path) + 1 :] for field in call.texts("only_fields") if field.startswith(path + ".")]
-        other = _PEOPLE.get(kind) or (call.store.get(kind, identity) if wanted else None)
-        facts = {field: at(other, field) for field in wanted if other and at(other, field) is not None}
-        parts = path.split(".")
-        if len(parts) == 2:
-            result[parts[0]] = dict(result[parts[0]])
-        _put(result, parts, {"id": identity, **facts})
-    return result
-
-
-def base_fields(call: Call, references: Mapping[str, str]) -> list[str]:
-    """`only_fields` with each reference's own field instead of the fields of what it points to."""
-    fields = []
-    for field in call.texts("only_fields"):
-        reference = next((path for path in references if field.startswith(path + ".")), None)
-        fields.append(reference or field)
-    return fields
-
-
-def _put(target: Document, parts: list[str], value: Any) -> None:
-    for part in parts[:-1]:
-        inner = target.get(part)
-        target[part] = dict(inner) if isinstance(inner, Mapping) else {}
-        target = target[part]
-    target[parts[-1]] = value
 
 
 def _order(call: Call, found: list[Document]) -> None:
