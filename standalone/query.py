@@ -8,7 +8,7 @@ from typing import Any
 
 from standalone.projection import at
 from standalone.store import Document, Store
-from standalone.wire import Call, Refusal
+from standalone.wire import Call, Refusal, invalid
 
 _LISTS = ("tags", "system_tags")
 _PLAIN = ("type", "user", "parent", "project", "status", "company", "framework", "task", "ready", "execution.queue")
@@ -35,9 +35,16 @@ def select(call: Call, documents: Iterable[Document], *, default_size: int = MOS
 
 
 def scroll(call: Call) -> Document:
-    """The id by which the next page of `size` is asked for: it says where that page begins."""
+    """The id by which the next page of `size` is asked for: it says where that page begins.
+
+    Who wants to scroll names the field `scroll_id` from the start, as null.
+    """
     size = call.number("size", 0)
-    return {"scroll_id": f"{_scrolled(call) + size:032x}"} if size > 0 else {}
+    if "scroll_id" not in call.data:
+        return {}
+    if size < 1:
+        raise invalid("Integer size parameter greater than 1 should be provided when working with scroll")
+    return {"scroll_id": f"{_scrolled(call) + size:032x}"}
 
 
 def _scrolled(call: Call) -> int:
@@ -65,7 +72,7 @@ def matches(data: Mapping[str, Any], document: Document) -> bool:
     ids = data.get("id")
     if ids and document["id"] not in ([ids] if isinstance(ids, str) else ids):
         return False
-    if (name := data.get("name")) and not _like(str(name), str(document.get("name") or "")):
+    if (name := data.get("name")) and not _like(str(name), str(document.get("name") or ""), exact_case=True):
         return False
     for field in _LISTS:
         if (wanted := data.get(field)) and not _tags(wanted, document.get(field) or []):
@@ -96,9 +103,9 @@ def _sortable(value: Any) -> tuple[int, float, str]:
     return (0, 0.0, "") if value is None else (2, 0.0, str(value))
 
 
-def _like(pattern: str, text: str) -> bool:
+def _like(pattern: str, text: str, *, exact_case: bool = False) -> bool:
     try:
-        return re.search(pattern, text, re.I) is not None
+        return re.search(pattern, text, 0 if exact_case else re.I) is not None
     except re.error as error:
         raise Refusal(400, 21, "Malformed regular expression", err=error, extra_info=None) from None
 

@@ -66,8 +66,9 @@ def dequeue(call: Call, identity: str) -> Document:
     if task is None or task["status"] not in ("queued", "in_progress"):
         return {"dequeued": 1, "updated": 0, "fields": {}}
     status = call.text("new_status") or task.get("enqueue_status") or "created"
+    if task["status"] == "queued":  # one that runs keeps an entry that was left behind
+        call.store.remove_from_queues(identity)
     fields = change(call, task, status, enqueue_status=None)
-    call.store.remove_from_queues(identity)
     return {"dequeued": 1, "updated": 1, "fields": fields}
 
 
@@ -136,7 +137,10 @@ def _stop(call: Call) -> Document:
 
 
 def stop(call: Call, identity: str) -> Document:
-    """A running task with a lively worker is asked (`stopping`); any other is stopped at once."""
+    """A running task with a lively worker is asked (`stopping`); any other is stopped at once.
+
+    A waiting one leaves its queue; an entry that a running one left behind stays.
+    """
     task = task_of(call, identity)
     asked = (
         task["status"] == "in_progress"
@@ -147,7 +151,8 @@ def stop(call: Call, identity: str) -> Document:
     if asked:
         call.data["status_message"] = "stopping"
         return {"updated": 1, "fields": change(call, task, "in_progress")}
-    call.store.remove_from_queues(identity)
+    if task["status"] == "queued":
+        call.store.remove_from_queues(identity)
     call.data.setdefault("status_message", f"Stopped by {USER}")
     return {"updated": 1, "fields": change(call, task, "stopped")}
 
@@ -183,7 +188,7 @@ def reset(call: Call, identity: str) -> Document:
     task = task_of(call, identity)
     if task["status"] == PUBLISHED and not call.flag("force"):
         raise Refusal(400, 110, "Invalid task status", task_id=identity, status=PUBLISHED)
-    waited = call.store.remove_from_queues(identity) > 0
+    waited = call.store.remove_from_queues(identity) > 0 and task["status"] == "queued"
     call.store.delete_events(identity)
     artifacts = [one for one in task["execution"].get("artifacts") or [] if one.get("mode") == "input"]
     task["models"] = {**(task.get("models") or {}), "output": []}

@@ -261,8 +261,8 @@ def archive(call: Call, identity: str) -> Document:
     """Put away; a waiting task leaves its queue."""
     task = task_of(call, identity)
     fields: Document = {"status_message": call.text("status_message"), "status_reason": call.text("status_reason")}
+    call.store.remove_from_queues(identity)
     if task["status"] == "queued":
-        call.store.remove_from_queues(identity)
         fields["status"] = task.pop("enqueue_status", None) or "created"
     tags = [tag for tag in task["system_tags"] if tag != "archived"]
     call.store.put("task", {**task, **fields, "system_tags": [*tags, "archived"], "last_change": call.now})
