@@ -80,9 +80,8 @@ class _Api:
         """Run the endpoint and wrap what it says."""
         headers: dict[str, str] = {}
         try:
-            body = await request.body()
-            if len(body) > _MOST_BYTES:
-                raise Refusal(413, 0, "Request is too large")
+            self._admit(request, name)
+            body = await _body(request)
             data = await run_in_threadpool(self._run, request, name, body)
             refusal = None
             if name == "auth.login":
@@ -103,20 +102,35 @@ class _Api:
         code = refusal.code if refusal else 200
         return Response(text, status_code=code, media_type="application/json", headers=headers)
 
-    def _run(self, request: Request, name: str, body: bytes) -> dict[str, Any]:
+    def _admit(self, request: Request, name: str) -> None:
+        """Who asks, before anything of the body is read. Raises Refusal."""
         authorization = request.headers.get("authorization", "")
-        if name not in ENDPOINTS and name != "auth.login":
-            self._keys.check(authorization)
-            raise unknown(name)
         if name == "auth.login":
             self._keys.login(authorization)
-            return {"token": self._keys.issue()}
-        if name not in ("debug.ping", "login.supported_modes"):
+        elif name not in ("debug.ping", "login.supported_modes"):
             # Never by cookie: a page of another port of this host would bring it along. Only file reads take it.
             self._keys.check(authorization)
+
+    def _run(self, request: Request, name: str, body: bytes) -> dict[str, Any]:
+        if name == "auth.login":
+            return {"token": self._keys.issue()}
+        if name not in ENDPOINTS:
+            raise unknown(name)
         data = _payload(request, name, body)
         with self._store.transaction():
             return run(name, Call(self._store, data, {"access_key": self._keys.access}))
+
+
+async def _body(request: Request) -> bytes:
+    """The whole body, bounded. Raises Refusal 413."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > _MOST_BYTES:
+            raise Refusal(413, 0, "Request is too large")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _payload(request: Request, name: str, body: bytes) -> dict[str, Any]:

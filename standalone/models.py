@@ -5,7 +5,8 @@ from __future__ import annotations
 from standalone.known_fields import check
 from standalone.many import many
 from standalone.project_tree import moved_to
-from standalone.query import base_fields, candidates, expanded, project, scroll, select
+from standalone.projection import base_fields, expanded, project
+from standalone.query import candidates, scroll, select
 from standalone.store import Document
 from standalone.task_life import publish
 from standalone.tasks import PUBLISHED, task_of
@@ -102,14 +103,15 @@ def _edit(call: Call) -> Document:
     if task and call.data.get("iteration") is not None:
         top = max(task.get("last_iteration") or 0, call.number("iteration", 0))
         call.store.put("task", {**task, "last_iteration": top})
-    stamp = {"last_change": call.now, "last_changed_by": USER}
-    call.store.put("model", {**model, **fields, **stamp, "last_update": call.now})
+    stamp = {"last_change": call.now, "last_changed_by": USER, "last_update": call.now}
+    call.store.put("model", {**model, **fields, **stamp})
     return {"updated": 1, "fields": {**fields, **stamp}}
 
 
 @endpoint("models.set_ready", "models.publish", required=("model",))
 def _set_ready(call: Call) -> Document:
-    return {"updated": 1, "published_task": _publish(call, call.text("model")) or {}}
+    task = _publish(call, call.text("model"))
+    return {"updated": 1, "fields": {}, **({"published_task": task} if task else {})}
 
 
 @endpoint("models.publish_many", required=("ids",))
@@ -177,6 +179,10 @@ def _delete_many(call: Call) -> Document:
 def delete(call: Call, identity: str) -> Document:
     """Forget it; the file that it points to is the asker's to remove."""
     model = model_of(call, identity)
+    task = call.store.get("task", str(model.get("task") or ""))
+    if task and task["status"] == PUBLISHED and not call.flag("force"):
+        text = "Task that created this model exists (and published, use force=True to delete)"
+        raise Refusal(400, 206, text, task=task["id"])
     call.store.delete("model", identity)
     return {"deleted": True, "url": model.get("uri")}
 

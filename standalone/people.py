@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from standalone.projection import project
 from standalone.store import Document
 from standalone.task_status import seconds_since
 from standalone.wire import API_VERSION, COMPANY, USER, USER_NAME, Call, Refusal, endpoint
@@ -122,7 +123,8 @@ def _get_current_user(call: Call) -> Document:
 
 @endpoint("users.get_all", "users.get_all_ex")
 def _get_users(call: Call) -> Document:
-    return {"users": [{"id": USER, "company": COMPANY, "name": USER_NAME, "created": _created(call)}]}
+    user = {"id": USER, "company": COMPANY, "name": USER_NAME, "created": _created(call)}
+    return {"users": [project(user, call.texts("only_fields"))]}
 
 
 @endpoint("users.get_by_id", required=("user",))

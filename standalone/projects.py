@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from standalone.known_fields import check
 from standalone.project_tree import ensure, plain_name, project_of
-from standalone.query import base_fields, candidates, expanded, project, select
+from standalone.projection import base_fields, expanded, project
+from standalone.query import candidates, select
 from standalone.store import Document
 from standalone.tasks import delete
 from standalone.wire import COMPANY, Call, Refusal, endpoint

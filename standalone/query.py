@@ -1,4 +1,4 @@
-"""Lists as the API gives them: filtered by what a request names, ordered, paged, cut to `only_fields`."""
+"""Lists as the API gives them: filtered by what a request names, ordered, paged."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from standalone.projection import at
 from standalone.store import Document, Store
-from standalone.wire import USER_NAME, Call, Refusal
+from standalone.wire import Call, Refusal, invalid
 
 _LISTS = ("tags", "system_tags")
 _PLAIN = ("type", "user", "parent", "project", "status", "company", "framework", "task", "ready", "execution.queue")
 _TIMES = ("last_update", "created", "started", "completed", "status_changed", "last_change", "active_duration")
 _OPERATORS = ("__$or", "__$and", "__$all", "__$any", "__$not", "__$nop")
 MOST = 500
-_PEOPLE: dict[str, Document] = {"user": {"name": USER_NAME}, "company": {"name": "clearml"}}
 
 
 def select(call: Call, documents: Iterable[Document], *, default_size: int = MOST) -> list[Document]:
@@ -35,9 +35,16 @@ def select(call: Call, documents: Iterable[Document], *, default_size: int = MOS
 
 
 def scroll(call: Call) -> Document:
-    """The id by which the next page of `size` is asked for: it says where that page begins."""
+    """The id by which the next page of `size` is asked for: it says where that page begins.
+
+    Who wants to scroll names the field `scroll_id` from the start, as null.
+    """
     size = call.number("size", 0)
-    return {"scroll_id": f"{_scrolled(call) + size:032x}"} if size > 0 else {}
+    if "scroll_id" not in call.data:
+        return {}
+    if size < 1:
+        raise invalid("Integer size parameter greater than 1 should be provided when working with scroll")
+    return {"scroll_id": f"{_scrolled(call) + size:032x}"}
 
 
 def _scrolled(call: Call) -> int:
@@ -65,7 +72,7 @@ def matches(data: Mapping[str, Any], document: Document) -> bool:
     ids = data.get("id")
     if ids and document["id"] not in ([ids] if isinstance(ids, str) else ids):
         return False
-    if (name := data.get("name")) and not _like(str(name), str(document.get("name") or "")):
+    if (name := data.get("name")) and not _like(str(name), str(document.get("name") or ""), exact_case=True):
         return False
     for field in _LISTS:
         if (wanted := data.get(field)) and not _tags(wanted, document.get(field) or []):
@@ -84,65 +91,6 @@ def matches(data: Mapping[str, Any], document: Document) -> bool:
     )
 
 
-def project(document: Document, only: Iterable[str], *, with_id: bool = False) -> Document:
-    """Only the fields asked for, dotted ones too. `get_all_ex` always gives the id, `get_all` only when asked."""
-    fields = list(only)
-    if not fields:
-        return document
-    cut: Document = {"id": document["id"]} if with_id else {}
-    for field in fields:
-        value = at(document, field)
-        first, *inner = field.split(".")
-        if value is not None:
-            _put(cut, [first, *inner], value)
-        elif inner and isinstance(document.get(first), Mapping):
-            cut.setdefault(first, {})
-    return cut
-
-
-def at(document: Any, path: str) -> Any:
-    """The value at a dotted path; None when there is none."""
-    for part in path.split("."):
-        if not isinstance(document, Mapping):
-            return None
-        document = document.get(part)
-    return document
-
-
-def expanded(call: Call, document: Document, references: Mapping[str, str]) -> Document:
-    """`get_all_ex`: a reference becomes {id, and what `only_fields` asks of it}; `references`: path -> kind."""
-    result = dict(document)
-    for path, kind in references.items():
-        identity = at(result, path)
-        if not isinstance(identity, str) or not identity:
-            continue
-        wanted = [field[len(path) + 1 :] for field in call.texts("only_fields") if field.startswith(path + ".")]
-        other = _PEOPLE.get(kind) or (call.store.get(kind, identity) if wanted else None)
-        facts = {field: at(other, field) for field in wanted if other and at(other, field) is not None}
-        parts = path.split(".")
-        if len(parts) == 2:
-            result[parts[0]] = dict(result[parts[0]])
-        _put(result, parts, {"id": identity, **facts})
-    return result
-
-
-def base_fields(call: Call, references: Mapping[str, str]) -> list[str]:
-    """`only_fields` with each reference's own field instead of the fields of what it points to."""
-    fields = []
-    for field in call.texts("only_fields"):
-        reference = next((path for path in references if field.startswith(path + ".")), None)
-        fields.append(reference or field)
-    return fields
-
-
-def _put(target: Document, parts: list[str], value: Any) -> None:
-    for part in parts[:-1]:
-        inner = target.get(part)
-        target[part] = dict(inner) if isinstance(inner, Mapping) else {}
-        target = target[part]
-    target[parts[-1]] = value
-
-
 def _order(call: Call, found: list[Document]) -> None:
     for field in reversed(call.texts("order_by")):
         name, backwards = field.lstrip("-"), field.startswith("-")
@@ -155,9 +103,9 @@ def _sortable(value: Any) -> tuple[int, float, str]:
     return (0, 0.0, "") if value is None else (2, 0.0, str(value))
 
 
-def _like(pattern: str, text: str) -> bool:
+def _like(pattern: str, text: str, *, exact_case: bool = False) -> bool:
     try:
-        return re.search(pattern, text, re.I) is not None
+        return re.search(pattern, text, 0 if exact_case else re.I) is not None
     except re.error as error:
         raise Refusal(400, 21, "Malformed regular expression", err=error, extra_info=None) from None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from standalone.known_fields import check
-from standalone.query import expanded, project, select
+from standalone.projection import expanded, project
+from standalone.query import select
 from standalone.store import Document
 from standalone.task_status import change
 from standalone.wire import COMPANY, Call, Refusal, check_name, endpoint, new_id
@@ -79,7 +80,10 @@ def _with_entries(call: Call, queue: Document, most: int | None) -> Document:
 
 @endpoint("queues.create", required=("name",))
 def _create(call: Call) -> Document:
-    return {"id": create(call, call.text("name"), call.texts("tags"), call.texts("system_tags"))}
+    identity = create(call, call.text("name"), call.texts("tags"), call.texts("system_tags"))
+    if metadata := call.data.get("metadata"):
+        call.store.put("queue", {**queue_of(call, identity), "metadata": metadata})
+    return {"id": identity}
 
 
 @endpoint("queues.get_by_id", required=("queue",))

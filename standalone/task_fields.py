@@ -1,7 +1,8 @@
 """Edits of single fields: definition, hyper-parameters, configuration, runtime, artifacts, models, requirements.
 
-The definition of a task that is no draft may only be changed with `force` (the SDK sends it); name, tags, comment,
-user properties and status messages always may, runtime keys and artifacts until the task has ended.
+The definition of a task that is no draft may only be changed with `force` (the SDK sends it), and single parameters and
+configurations of one that has ended not even so; name, tags, comment, user properties and status messages always may,
+runtime keys, artifacts and models until the task has ended.
 """
 
 from __future__ import annotations
@@ -73,8 +74,7 @@ def _change(call: Call, task: Document, data: Mapping[str, Any], allowed: Iterab
 def _edit_runtime(call: Call) -> Document:
     """Single keys of the runtime, escaped (`_escaped`); `tasks.edit` writes the whole dictionary as it is."""
     task = task_of(call, call.text("task"))
-    if task["status"] in FINAL:
-        raise _no_draft(task)
+    _check_alive(task)
     runtime = dict(task.get("runtime") or {})
     for key in call.texts("remove"):
         runtime.pop(_escaped(key), None)
@@ -90,7 +90,7 @@ def _edit_hyper_params(call: Call) -> Document:
     rows = [row for row in call.data["hyperparams"] if isinstance(row, dict)]
     sections = {str(row.get("section") or "") for row in rows}
     if sections != {PROPERTIES}:
-        _check_draft(call, task)
+        _check_definition(call, task)
     mode = call.text("replace_hyperparams", "none")
     found: Document = {} if mode == "all" else {name: dict(params) for name, params in task["hyperparams"].items()}
     if mode == "section":
@@ -108,7 +108,7 @@ def _edit_hyper_params(call: Call) -> Document:
 def _delete_hyper_params(call: Call) -> Document:
     task = task_of(call, call.text("task"))
     if {str(row.get("section") or "") for row in call.data["hyperparams"]} != {PROPERTIES}:
-        _check_draft(call, task)
+        _check_definition(call, task)
     found = {name: dict(params) for name, params in task["hyperparams"].items()}
     for row in call.data["hyperparams"]:
         section, name = str(row.get("section") or ""), row.get("name")
@@ -132,7 +132,7 @@ def _get_hyper_params(call: Call) -> Document:
 @endpoint("tasks.edit_configuration", required=("task", "configuration"))
 def _edit_configuration(call: Call) -> Document:
     task = task_of(call, call.text("task"))
-    _check_draft(call, task)
+    _check_definition(call, task)
     found: Document = {} if call.flag("replace_configuration") else dict(task["configuration"])
     for row in call.data["configuration"]:
         found[str(row.get("name") or "")] = {key: row[key] for key in row if row[key] is not None}
@@ -143,7 +143,7 @@ def _edit_configuration(call: Call) -> Document:
 @endpoint("tasks.delete_configuration", required=("task", "configuration"))
 def _delete_configuration(call: Call) -> Document:
     task = task_of(call, call.text("task"))
-    _check_draft(call, task)
+    _check_definition(call, task)
     gone = set(call.texts("configuration"))
     found = {name: row for name, row in task["configuration"].items() if name not in gone}
     write(call, task, {"configuration": found, "last_change": call.now})
@@ -179,7 +179,7 @@ def _set_requirements(call: Call) -> Document:
 @endpoint("tasks.add_or_update_artifacts", required=("task", "artifacts"))
 def _add_or_update_artifacts(call: Call) -> Document:
     task = task_of(call, call.text("task"))
-    _check_alive(call, task)
+    _check_alive(task)
 
     def key_of(row: Document) -> tuple[Any, Any]:
         return row.get("key"), row.get("mode") or "output"
@@ -194,7 +194,7 @@ def _add_or_update_artifacts(call: Call) -> Document:
 @endpoint("tasks.delete_artifacts", required=("task", "artifacts"))
 def _delete_artifacts(call: Call) -> Document:
     task = task_of(call, call.text("task"))
-    _check_alive(call, task)
+    _check_alive(task)
     gone = {(row.get("key"), row.get("mode") or "output") for row in call.data["artifacts"]}
     kept = [
         row
@@ -231,6 +231,7 @@ def _delete_models(call: Call) -> Document:
 
 def _models(call: Call, kind: str, edit: Callable[[list[Document]], list[Document]]) -> Document:
     task = task_of(call, call.text("task"))
+    _check_alive(task)
     models = {**task["models"], kind: edit(list(task["models"].get(kind) or []))}
     write(call, task, {"models": models, "last_update": call.now})
     return {"updated": 1}
@@ -245,12 +246,20 @@ def _make_public(call: Call) -> Document:
 
 
 def _check_draft(call: Call, task: Document) -> None:
+    """Anything may be edited with `force`."""
     if task["status"] != "created" and not call.flag("force"):
         raise _no_draft(task)
 
 
-def _check_alive(call: Call, task: Document) -> None:
-    if task["status"] in FINAL and not call.flag("force"):
+def _check_definition(call: Call, task: Document) -> None:
+    """A task that waits or runs is changed with `force`, one that has ended never."""
+    _check_alive(task)
+    _check_draft(call, task)
+
+
+def _check_alive(task: Document) -> None:
+    """What a run reports is taken until it has ended."""
+    if task["status"] in FINAL:
         raise _no_draft(task)
 
 

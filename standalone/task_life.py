@@ -7,7 +7,7 @@ from standalone.many import many
 from standalone.store import Document
 from standalone.task_status import change, seconds_since, tick, write
 from standalone.tasks import PUBLISHED, task_of
-from standalone.wire import COMPANY, USER, Call, Refusal, endpoint
+from standalone.wire import USER, Call, Refusal, endpoint
 
 LIVELY_SECONDS = 600.0
 """A running task with a worker that was updated this recently is asked to stop, not stopped."""
@@ -33,9 +33,11 @@ def enqueue(call: Call, identity: str) -> Document:
     else:
         queue = queues.default(call)["id"]
     queues.check_not_in(call, queue, identity)
+    before = task["status"]
+    if call.store.remove_from_queues(identity):  # it moves from one queue to another
+        before = task.get("enqueue_status") or before
     task["system_tags"] = [tag for tag in task.get("system_tags") or () if tag != "development"]
-    fields = change(call, task, "queued", **{"enqueue_status": task["status"], "execution.queue": queue})
-    call.store.remove_from_queues(identity)
+    fields = change(call, task, "queued", **{"enqueue_status": before, "execution.queue": queue})
     call.store.add_entry(queue, identity, call.now)
     queues.touch(call, queue)
     answer: Document = {"queued": 1, "updated": 1, "fields": fields}
@@ -64,8 +66,9 @@ def dequeue(call: Call, identity: str) -> Document:
     if task is None or task["status"] not in ("queued", "in_progress"):
         return {"dequeued": 1, "updated": 0, "fields": {}}
     status = call.text("new_status") or task.get("enqueue_status") or "created"
+    if task["status"] == "queued":  # one that runs keeps an entry that was left behind
+        call.store.remove_from_queues(identity)
     fields = change(call, task, status, enqueue_status=None)
-    call.store.remove_from_queues(identity)
     return {"dequeued": 1, "updated": 1, "fields": fields}
 
 
@@ -76,7 +79,9 @@ def _dequeue_many(call: Call) -> Document:
 
 @endpoint("tasks.started", required=("task",))
 def _started(call: Call) -> Document:
-    task = task_of(call, call.text("task"))
+    task = call.store.get("task", call.text("task"))
+    if task is None:  # this one endpoint has words of its own
+        raise Refusal(400, 10, "Invalid object id", task=None)
     first = {} if task.get("started") and task["status"] == "in_progress" else {"started": call.now}
     return {"started": 1, "updated": 1, "fields": change(call, task, "in_progress", **first)}
 
@@ -132,7 +137,10 @@ def _stop(call: Call) -> Document:
 
 
 def stop(call: Call, identity: str) -> Document:
-    """A running task with a lively worker is asked (`stopping`); any other is stopped at once."""
+    """A running task with a lively worker is asked (`stopping`); any other is stopped at once.
+
+    A waiting one leaves its queue; an entry that a running one left behind stays.
+    """
     task = task_of(call, identity)
     asked = (
         task["status"] == "in_progress"
@@ -143,7 +151,8 @@ def stop(call: Call, identity: str) -> Document:
     if asked:
         call.data["status_message"] = "stopping"
         return {"updated": 1, "fields": change(call, task, "in_progress")}
-    call.store.remove_from_queues(identity)
+    if task["status"] == "queued":
+        call.store.remove_from_queues(identity)
     call.data.setdefault("status_message", f"Stopped by {USER}")
     return {"updated": 1, "fields": change(call, task, "stopped")}
 
@@ -156,16 +165,16 @@ def _stop_many(call: Call) -> Document:
 @endpoint("tasks.ping", required=("task",))
 def _ping(call: Call) -> Document:
     task = call.store.get("task", call.text("task"))
-    if task is None:
-        raise Refusal(400, 101, "Invalid task id", id=call.text("task"), company=COMPANY)
-    tick(call, task)
-    call.store.put("task", task)
+    if task is not None:
+        tick(call, task)
+        call.store.put("task", task)
     return {}
 
 
 @endpoint("tasks.reset", required=("task",))
 def _reset(call: Call) -> Document:
-    return {**reset(call, call.text("task")), "dequeued": {}, "events": {}}
+    answer = reset(call, call.text("task"))
+    return {**answer, "dequeued": {"removed": 1} if answer["dequeued"] else {}, "events": {}}
 
 
 _OF_A_RUN = (
@@ -179,7 +188,7 @@ def reset(call: Call, identity: str) -> Document:
     task = task_of(call, identity)
     if task["status"] == PUBLISHED and not call.flag("force"):
         raise Refusal(400, 110, "Invalid task status", task_id=identity, status=PUBLISHED)
-    waited = call.store.remove_from_queues(identity) > 0
+    waited = call.store.remove_from_queues(identity) > 0 and task["status"] == "queued"
     call.store.delete_events(identity)
     artifacts = [one for one in task["execution"].get("artifacts") or [] if one.get("mode") == "input"]
     task["models"] = {**(task.get("models") or {}), "output": []}

@@ -10,7 +10,8 @@ from typing import Any
 from standalone.known_fields import check
 from standalone.many import many
 from standalone.project_tree import ensure, moved_to
-from standalone.query import base_fields, candidates, expanded, project, scroll, select
+from standalone.projection import base_fields, expanded, project
+from standalone.query import candidates, scroll, select
 from standalone.store import Document
 from standalone.wire import COMPANY, USER, Call, Refusal, check_name, endpoint, invalid, new_id
 
@@ -21,6 +22,7 @@ TYPES = (
 PUBLISHED = "published"
 REFERENCES = {
     "company": "company", "user": "user", "project": "project", "parent": "task", "execution.queue": "queue",
+    "models.input.model": "model", "models.output.model": "model",
 }  # fmt: skip
 EDITABLE = (
     "name", "tags", "system_tags", "type", "comment", "parent", "project", "output_dest", "execution", "hyperparams",
@@ -104,10 +106,8 @@ def shape(task: Document) -> None:
         **(task.get("execution") or {}),
     }
     for name, value in (task["execution"].get("parameters") or {}).items():
-        section, _, key = name.rpartition("/")
-        section = section or "Args"
-        row = {"section": section, "name": key, "value": value, "type": "legacy"}
-        task["hyperparams"] = {**task["hyperparams"], section: {**task["hyperparams"].get(section, {}), key: row}}
+        row = {"section": "Args", "name": name, "value": value, "type": "legacy"}
+        task["hyperparams"] = {**task["hyperparams"], "Args": {**task["hyperparams"].get("Args", {}), name: row}}
     task["execution"]["parameters"] = {}
     task["execution"]["artifacts"] = [artifact(row) for row in task["execution"]["artifacts"] or []]
     task["models"] = {"input": [], "output": [], **(task.get("models") or {})}
@@ -197,14 +197,12 @@ def _clone(call: Call) -> Document:
     if parent and call.store.get("task", parent) is None:
         raise Refusal(400, 101, "Invalid task id (invalid parent)", parent=parent)
     fields = {key: source.get(key) for key in EDITABLE if key not in ("runtime", "output", "models", "report")}
+    fields["output_dest"] = (source.get("output") or {}).get("destination")
     fields["models"] = {"input": (source.get("models") or {}).get("input", [])}
     execution = {key: value for key, value in (source.get("execution") or {}).items() if key != "queue"}
     execution["artifacts"] = [one for one in execution.get("artifacts") or [] if one.get("mode") == "input"]
     fields["execution"] = execution
     fields["system_tags"] = [tag for tag in source.get("system_tags") or [] if tag not in ("development", "archived")]
-    hyperparams = dict(source.get("hyperparams") or {})
-    hyperparams.pop("properties", None)
-    fields["hyperparams"] = hyperparams
     renamed = {
         "new_task_name": "name", "new_task_comment": "comment", "new_task_tags": "tags",
         "new_task_system_tags": "system_tags", "new_task_parent": "parent", "new_task_project": "project",
@@ -263,8 +261,8 @@ def archive(call: Call, identity: str) -> Document:
     """Put away; a waiting task leaves its queue."""
     task = task_of(call, identity)
     fields: Document = {"status_message": call.text("status_message"), "status_reason": call.text("status_reason")}
+    call.store.remove_from_queues(identity)
     if task["status"] == "queued":
-        call.store.remove_from_queues(identity)
         fields["status"] = task.pop("enqueue_status", None) or "created"
     tags = [tag for tag in task["system_tags"] if tag != "archived"]
     call.store.put("task", {**task, **fields, "system_tags": [*tags, "archived"], "last_change": call.now})

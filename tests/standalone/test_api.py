@@ -9,58 +9,23 @@ import itertools
 import threading
 import urllib.error
 import urllib.request
-import uuid
 
 import pytest
 
 from clearml_api import events, queues, tasks
 from clearml_api.errors import ApiError
 from clearml_api.session import Session
+from tests.standalone.calls import MOVES, PATHS, in_status, name, new, refused, status
 
 ALLOWED = {
     "created": {"queued", "in_progress"},
+    "queued": {"in_progress", "stopped"},
     "in_progress": {"stopped", "failed", "created", "completed"},
     "stopped": {"created", "failed", "queued", "in_progress", "published", "completed"},
     "failed": {"created", "stopped", "published", "queued"},
     "completed": {"published", "in_progress", "created"},
     "published": set(),
 }
-MOVES = {
-    "queued": ("tasks.enqueue", {}),
-    "in_progress": ("tasks.started", {}),
-    "stopped": ("tasks.stopped", {}),
-    "failed": ("tasks.failed", {}),
-    "completed": ("tasks.completed", {}),
-    "published": ("tasks.publish", {}),
-}
-PATHS = {
-    "created": [],
-    "in_progress": ["in_progress"],
-    "stopped": ["in_progress", "stopped"],
-    "failed": ["in_progress", "failed"],
-    "completed": ["in_progress", "completed"],
-    "published": ["in_progress", "completed", "published"],
-}
-
-
-def name(text: str) -> str:
-    return f"{text} {uuid.uuid4().hex[:8]}"
-
-
-def new(api: Session, **fields: object) -> str:
-    return str(api.call("tasks.create", {"name": name("task"), "type": "training", **fields})["id"])
-
-
-def status(api: Session, task: str) -> str:
-    found = tasks.get(api, task)
-    assert found is not None
-    return found.status
-
-
-def refused(api: Session, endpoint: str, payload: dict[str, object]) -> tuple[int, int]:
-    with pytest.raises(ApiError) as caught:
-        api.call(endpoint, payload)
-    return caught.value.code, caught.value.subcode
 
 
 @pytest.fixture
@@ -70,13 +35,12 @@ def queue(api: Session) -> str:
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(PATHS, MOVES)))
 def test_status_transitions(api: Session, queue: str, before: str, after: str) -> None:
-    task = new(api)
-    for step in PATHS[before]:
-        api.call(MOVES[step][0], {"task": task})
-    endpoint, payload = MOVES[after]
-    if endpoint == "tasks.enqueue":
-        payload = {"queue": queue}
-    if (after == before and after != "published") or after in ALLOWED[before]:
+    task = in_status(api, before, queue)
+    endpoint = MOVES[after]
+    payload = {"queue": queue} if endpoint == "tasks.enqueue" else {}
+    if before == after == "queued":
+        assert refused(api, endpoint, {"task": task, **payload}) == (400, 706)
+    elif (after == before and after != "published") or after in ALLOWED[before]:
         answer = api.call(endpoint, {"task": task, **payload})
         assert answer["updated"] == 1
         assert status(api, task) == after

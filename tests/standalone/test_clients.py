@@ -274,7 +274,8 @@ def test_pipeline_steps_go_through_a_queue(client_environ, tmp_path, api: Sessio
             client_environ,
             f"""
             from clearml import PipelineController
-            pipe = PipelineController(name="pipe", project="clients/pipeline", version="1.0", add_pipeline_tags=False)
+            pipe = PipelineController(name="pipe", project="clients/pipeline", version="1.0", add_pipeline_tags=False,
+                                      pool_frequency=0.01)
             pipe.add_parameter("start", 3)
             base = dict(base_task_project="clients/pipeline", base_task_name="step", execution_queue="{queue}")
             pipe.add_step(name="one", parameter_override={{"General/value": "${{pipeline.start}}"}}, **base)
