@@ -63,9 +63,16 @@ class Preparation:
         wake: Callable[[], None],
     ) -> None:
         def setup() -> None:
+            from bootstrap import task_environ
             from bootstrap.setup_script import run
 
-            run(task.container.setup_shell_script, work=settings.work, environ=environ, programs=programs, tell=tell)
+            run(
+                task.container.setup_shell_script,
+                work=settings.work,
+                environ=task_environ.for_its_script(environ),
+                programs=programs,
+                tell=tell,
+            )
 
         def repository() -> Checkout:
             from bootstrap.repository import prepare

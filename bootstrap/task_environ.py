@@ -36,7 +36,7 @@ def build(
     launch: Launch,
 ) -> dict[str, str]:
     """The task's environment."""
-    found = {name: value for name, value in environ.items() if _is_for_the_task(name)}
+    found = for_its_script(environ)
     found.update(
         {
             "CLEARML_TASK_ID": task.id,
@@ -57,6 +57,11 @@ def build(
     found.update(launch.environ)
     found.update(of_docker_arguments(task.container.arguments))
     return {name: value for name, value in found.items() if "\x00" not in name + value}
+
+
+def for_its_script(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the task's setup script sees: it is the task's own code, so no git credentials and nothing of ours."""
+    return {name: value for name, value in environ.items() if _is_for_the_task(name)}
 
 
 def _is_for_the_task(name: str) -> bool:

@@ -387,3 +387,13 @@ def test_a_bug_of_ours_ends_the_run_loudly(api, queued, start, broken, tmp_path)
     assert "a bug of ours" in pod.output()
     assert pod.message().outcome is Outcome.FAILED
     assert "a bug of ours" in pod.message().reason
+
+
+def test_the_setup_script_does_not_see_the_git_credentials(api, queued, start) -> None:
+    task = queued(
+        "print('ran')", container={"setup_shell_script": "env | grep -c GIT_PASS; echo seen $CLEARML_API_HOST"}
+    )
+    assert start(task, CLEARML_AGENT_GIT_PASS="git-pass-123").wait() == 0
+    lines = support.console(api, task).splitlines()
+    assert "podstrap: 0" in lines
+    assert any("seen http" in line for line in lines)

@@ -123,7 +123,21 @@ def _bootstraps(folder: str) -> list[psutil.Process]:
                 found.append(process)
         except psutil.Error:
             continue
-    return found
+    pids = {process.pid for process in found}
+    return [process for process in found if not _is_its_child(process, pids)]
+
+
+def _is_its_child(process: psutil.Process, pids: set[int]) -> bool:
+    """A child of bootstrap looks like bootstrap until its exec; killing that is killing the task, not the pod.
+
+    The process above the pod carries the same words, so one ancestor that is a candidate is as it should be.
+    """
+    try:
+        parent = process.parent()
+        grandparent = parent.parent() if parent else None
+    except psutil.Error:
+        return True
+    return bool(parent and grandparent and parent.pid in pids and grandparent.pid in pids)
 
 
 def _statuses(session, ids) -> dict[str, int]:

@@ -51,6 +51,8 @@ def test_a_local_run_reports_everything_and_reads_it_back(client_environ, tmp_pa
         import numpy as np
         from clearml import OutputModel, Task
         task = Task.init(project_name="clients/local", task_name="local run", output_uri=True)
+        print("hello from print", flush=True)
+        task.flush()  # the SDK's capture of stdout is shared by its threads: alone, before they have anything to say
         params = task.connect({"rate": 0.1, "layers": 3}, name="model")
         task.connect_configuration({"deep": {"er": 1}}, name="setup")
         task.set_parameter("General/extra", "yes")
@@ -62,7 +64,6 @@ def test_a_local_run_reports_everything_and_reads_it_back(client_environ, tmp_pa
         log.report_table("table", "rows", iteration=0, table_plot=[["a", "b"], [1, 2]])
         log.report_text("hello from the logger")
         log.report_single_value("best", 0.9)
-        print("hello from print")
         task.upload_artifact("numbers", np.arange(4), wait_on_upload=True)
         task.upload_artifact("words", {"a": 1}, wait_on_upload=True)
         open("weights.bin", "wb").write(b"0123456789")
