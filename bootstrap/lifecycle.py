@@ -134,9 +134,7 @@ class Run:
             return self._abort(answer)
         if pod.died:
             self._end_process(self._task_grace())
-            return Ending(
-                Outcome.FAILED, "podstrap failed", f"an error of podstrap's own, please report it: {pod.died}", 1
-            )
+            return outcome.of_bug(pod.died)
         return None
 
     def _disrupted(self) -> Ending:

@@ -14,13 +14,13 @@ from bootstrap.abort import Verdict, ask
 from bootstrap.errors import SetupError
 from clearml_api import tasks
 from clearml_api.errors import INVALID_STATUS_CHANGE, STATUS_CHANGED_MEANWHILE, UNKNOWN_TASK, ApiError
+from clearml_api.models import ENDED
 from clearml_api.session import Bounds, Session
 from protocol import exit_codes
 from protocol.claim import Claim
 from protocol.errors import PodstrapError
 from protocol.termination import Outcome
 
-_FINAL = ("completed", "failed", "stopped", "published", "publishing", "closed")
 _MESSAGE_LIMIT = 2000
 
 
@@ -86,6 +86,12 @@ def of_error(error: PodstrapError) -> Ending:
     return Ending(Outcome.FAILED, f"{phase} failed: {first}"[:500], _shorten(message), exit_codes.FAILED, phase)
 
 
+def of_bug(what: object, phase: str = "run") -> Ending:
+    """The ending of a run that an error of podstrap's own has ended."""
+    text = f"an error of podstrap's own, please report it: {what}"
+    return Ending(Outcome.FAILED, "podstrap failed", text, exit_codes.FAILED, phase)
+
+
 def report(session: Session, task: str, mine: Claim, ending: Ending, *, bounds: Bounds) -> bool:
     """Set the final status. False when the task was not ours any more (nothing was written).
 
@@ -95,7 +101,7 @@ def report(session: Session, task: str, mine: Claim, ending: Ending, *, bounds: 
         answer = ask(session, task, mine, bounds=bounds)
         if answer.verdict is Verdict.LEAVE or answer.task is None:
             return False
-        if answer.task.status in _FINAL:
+        if answer.task.status in ENDED:
             return True
         if answer.verdict is Verdict.ABORT and ending.outcome is Outcome.FAILED:
             # It ended between two polls because of the abort: by the SDK's callback, or a process the user killed.

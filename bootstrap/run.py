@@ -13,13 +13,22 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bootstrap.settings import PodSettings, read
 from bootstrap.signals import ClaimPause, TakenAway, Termination, Wake
 from protocol import exit_codes
 from protocol.errors import PodstrapError
 from protocol.termination import Outcome
+
+if TYPE_CHECKING:
+    from bootstrap.claim import Claimed
+    from bootstrap.last_words import LastWords
+    from bootstrap.outcome import Ending
+    from bootstrap.timeline import Timeline
+    from clearml_api.configuration import Configuration
+    from clearml_api.session import Session
+    from protocol.claim import Claim
 
 _CLAIM_SECONDS = 120.0
 _CLAIM_GRACE = 0.5
@@ -74,7 +83,8 @@ def _with_settings(settings: PodSettings, env: Mapping[str, str], terminated: Te
         words.end(Ending(Outcome.CLAIM_LOST, "claim lost", str(lost), phase="claim"), reported=True)
         return exit_codes.OK
     except TooManyAttempts as enough:
-        return _give_up(session, settings, enough, words)
+        ending = Ending(Outcome.FAILED, "too many attempts", str(enough), exit_codes.FAILED, "claim")
+        return _end_unrun(session, settings, enough.claim, ending, words)
     except (ApiUnreachable, TakenAway) as error:
         _complain(str(error))
         reason = "disrupted" if isinstance(error, TakenAway) else "no server"
@@ -92,11 +102,11 @@ def _with_settings(settings: PodSettings, env: Mapping[str, str], terminated: Te
 def _run(
     settings: PodSettings,
     env: Mapping[str, str],
-    config: Any,
-    session: Any,
-    claimed: Any,
-    words: Any,
-    timeline: Any,
+    config: Configuration,
+    session: Session,
+    claimed: Claimed,
+    words: LastWords,
+    timeline: Timeline,
     terminated: Termination,
     wake: Wake,
 ) -> int:
@@ -105,6 +115,7 @@ def _run(
     from bootstrap.console import Console
     from bootstrap.lifecycle import Run
     from bootstrap.masking import Masker, secrets_of
+    from bootstrap.outcome import Ending
     from bootstrap.pod import Pod
     from bootstrap.reporter import Reporter
     from bootstrap.spool import Spool
@@ -116,7 +127,9 @@ def _run(
     try:
         spool = Spool(settings.work / "spool")
     except OSError as error:
-        return _no_work_folder(session, claimed, words, settings, error)
+        text = f"the work folder {settings.work} cannot be used: {error.strerror or error}"
+        ending = Ending(Outcome.FAILED, "no work folder", text, exit_codes.FAILED, "setup")
+        return _end_unrun(session, settings, claimed.claim, ending, words)
     console = Console(spool, masker)
     died = _watch_over_threads(wake)
     reporter = Reporter(session, claimed.task.id, settings.worker, spool, console.tell)
@@ -171,34 +184,17 @@ def _watch_over_threads(wake: Wake) -> list[str]:
     return died
 
 
-def _give_up(session: Any, settings: PodSettings, enough: Any, words: Any) -> int:
-    """Beyond the last attempt: the task fails with the history, and nothing is run."""
+def _end_unrun(session: Session, settings: PodSettings, mine: Claim, ending: Ending, words: LastWords) -> int:
+    """The task is ours and nothing of it was run: tell why on the task and in the last words."""
     from bootstrap import outcome
-    from bootstrap.outcome import Ending
 
-    _complain(str(enough))
-    ending = Ending(Outcome.FAILED, "too many attempts", str(enough), exit_codes.FAILED, "claim")
+    _complain(ending.message)
     reported = False
     with contextlib.suppress(PodstrapError):
-        outcome.report(session, settings.task, enough.claim, ending, bounds=session.bounds)
+        outcome.report(session, settings.task, mine, ending, bounds=session.bounds)
         reported = True
     words.end(ending, reported=reported)
-    return exit_codes.FAILED
-
-
-def _no_work_folder(session: Any, claimed: Any, words: Any, settings: PodSettings, error: OSError) -> int:
-    from bootstrap import outcome
-    from bootstrap.outcome import Ending
-
-    text = f"the work folder {settings.work} cannot be used: {error.strerror or error}"
-    _complain(text)
-    ending = Ending(Outcome.FAILED, "no work folder", text, exit_codes.FAILED, "setup")
-    reported = False
-    with contextlib.suppress(PodstrapError):
-        outcome.report(session, claimed.task.id, claimed.claim, ending, bounds=session.bounds)
-        reported = True
-    words.end(ending, reported=reported)
-    return exit_codes.FAILED
+    return ending.pod_exit_code
 
 
 def _complain(text: str) -> None:

@@ -52,8 +52,7 @@ class Telling:
 
         for line in traceback.format_exception(bug):
             self._pod.console.tell(line.rstrip())
-        text = f"an error of podstrap's own, please report it: {type(bug).__name__}: {bug}"
-        return Ending(Outcome.FAILED, "podstrap failed", text, 1, "setup" if self._sampler is None else "run")
+        return outcome.of_bug(f"{type(bug).__name__}: {bug}", "setup" if self._sampler is None else "run")
 
     def first_output(self, at: float) -> None:
         """The task printed its first line (seconds since the epoch): the start-up timeline is complete."""
@@ -118,7 +117,7 @@ class Telling:
         if ending.outcome is Outcome.CLAIM_LOST:
             pod.words.end(ending, reported=True)
             return ending.pod_exit_code
-        peak = f", peak memory {sampler.peak_memory_bytes / 2**20:.0f} MiB" if sampler else ""
+        peak = f", peak memory {self.peak_memory_bytes / 2**20:.0f} MiB" if sampler else ""
         pod.console.tell(f"{ending.outcome.value} after {seconds:.1f} s: {ending.reason}{peak}")
         pod.words.end(ending, reported=False)
         self._facts.update(self._summary(ending, seconds))
@@ -139,8 +138,8 @@ class Telling:
         found = {"podstrap_run_seconds": f"{seconds:.1f}", "podstrap_attempt": str(self._claim.attempt)}
         if ending.exit_code is not None:
             found["podstrap_exit_code"] = str(ending.exit_code)
-        if self._sampler and self._sampler.peak_memory_bytes:
-            found["podstrap_peak_memory_mib"] = f"{self._sampler.peak_memory_bytes / 2**20:.0f}"
+        if self.peak_memory_bytes:
+            found["podstrap_peak_memory_mib"] = f"{self.peak_memory_bytes / 2**20:.0f}"
         if self._sampler and self._sampler.peak_gpu_memory_mb:
             found["podstrap_peak_gpu_memory_mib"] = f"{self._sampler.peak_gpu_memory_mb:.0f}"
         return found

@@ -13,6 +13,8 @@ from typing import Any
 
 from protocol.claim import RUNTIME_KEY, Claim
 
+ENDED = ("completed", "failed", "stopped", "published", "publishing", "closed")
+"""The statuses of a task that runs no more and waits nowhere."""
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -64,7 +66,6 @@ class Task:
     runtime: Mapping[str, Any] = field(default_factory=dict)
     hyperparams: Mapping[str, Any] = field(default_factory=dict)
     last_worker: str = ""
-    last_update: datetime = EPOCH
     status_changed: datetime = EPOCH
 
     @property
@@ -111,7 +112,6 @@ def task_of(raw: Mapping[str, Any]) -> Task:
         runtime=_mapping(raw.get("runtime")),
         hyperparams=_mapping(raw.get("hyperparams")),
         last_worker=_text(raw.get("last_worker")),
-        last_update=moment(raw.get("last_update")),
         status_changed=moment(raw.get("status_changed")),
     )
 

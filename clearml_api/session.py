@@ -50,7 +50,6 @@ class Bounds:
     longest_pause_seconds: float = 10.0
 
 
-PATIENT = Bounds(total_seconds=600.0)
 QUICK = Bounds(connect_seconds=2.0, read_seconds=10.0, total_seconds=5.0)
 ONCE = Bounds(total_seconds=0.0)
 

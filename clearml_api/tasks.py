@@ -11,7 +11,7 @@ from clearml_api.session import Bounds, Session
 
 FACTS = (
     "id", "name", "type", "status", "status_message", "status_reason", "project", "user", "parent", "tags",
-    "system_tags", "execution.queue", "runtime", "last_worker", "last_update", "status_changed",
+    "system_tags", "execution.queue", "runtime", "last_worker", "status_changed",
 )  # fmt: skip
 """What a controller needs to decide about a task."""
 MANIFEST = (*FACTS, "container", "execution.docker_cmd", "script.binary", "hyperparams.properties")

@@ -91,7 +91,7 @@ class _Checks:
 
         if self._session is None or self._settings is None:
             raise AssertionError("queues come after login and settings")
-        known = {queue.name for queue in queues.get_all(self._session)} | {q.id for q in queues.get_all(self._session)}
+        known = {word for queue in queues.get_all(self._session) for word in (queue.name, queue.id)}
         missing = [name for name in self._settings.queues if name not in known]
         if missing and not self._settings.create_queues:
             raise PodstrapError(

@@ -11,6 +11,7 @@ import logging
 
 from clearml_api import queues, tasks
 from clearml_api.errors import ALREADY_QUEUED, INVALID_STATUS_CHANGE, NOT_IN_QUEUE, STATUS_CHANGED_MEANWHILE, ApiError
+from clearml_api.models import ENDED
 from clearml_api.session import Bounds, Session
 from controller.actions import (
     Action,
@@ -25,7 +26,7 @@ from controller.actions import (
     StopJob,
 )
 from controller.cluster.interface import Cluster
-from controller.state import ENDED, JobFacts
+from controller.state import JobFacts
 from protocol.claim import RUNTIME_KEY
 
 log = logging.getLogger("podstrap.controller")

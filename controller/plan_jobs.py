@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
 
-from clearml_api.models import Task
+from clearml_api.models import ENDED, Task
 from controller.actions import (
     Action,
     FailQueued,
@@ -20,7 +20,7 @@ from controller.actions import (
 from controller.diagnosis import Cause, Diagnosis, diagnose, waiting
 from controller.plan_view import NEVER_BEGAN, View, attempt_line, holds, own, say, with_history
 from controller.settings import QueueSettings
-from controller.state import ENDED, JobFacts
+from controller.state import JobFacts
 from protocol.claim import Claim
 from protocol.names import added_millis
 from protocol.termination import Outcome

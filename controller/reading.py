@@ -16,13 +16,13 @@ from datetime import datetime, timedelta
 
 from clearml_api import queues, tasks
 from clearml_api.errors import QUEUE_NAME_TAKEN, ApiError
-from clearml_api.models import Queue, Task
+from clearml_api.models import ENDED, Queue, Task
 from clearml_api.session import Session
 from controller.acting import CALL
 from controller.cluster.interface import Cluster
 from controller.plan import Plan, in_doubt, wants_places
 from controller.settings import Settings
-from controller.state import ENDED, VANISHED, JobEnd, JobFacts, PodFacts, QueueFacts, Refusal, State, places_of
+from controller.state import VANISHED, JobEnd, JobFacts, PodFacts, QueueFacts, Refusal, State, places_of
 from protocol import labels
 
 log = logging.getLogger("podstrap.controller")

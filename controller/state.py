@@ -17,8 +17,6 @@ from protocol.names import added_millis
 from protocol.termination import TerminationMessage
 
 FINISHED_PHASES = ("Succeeded", "Failed")
-ENDED = ("completed", "failed", "stopped", "published", "publishing", "closed")
-"""Statuses of a task that has ended."""
 VANISHED = "Deleted"
 """The reason of the end of a Job that somebody deleted before its task was settled."""
 

@@ -6,7 +6,6 @@ PREFIX = "podstrap.io/"
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY_VALUE = "podstrap"
-SELECTOR = f"{MANAGED_BY}={MANAGED_BY_VALUE}"
 
 CONTROLLER = PREFIX + "controller"
 """The controller's instance name (settings `instance`): two controllers in one namespace tell their Jobs apart."""

@@ -9,7 +9,7 @@ from standalone.projection import base_fields, expanded, project
 from standalone.query import candidates, scroll, select
 from standalone.store import Document
 from standalone.task_life import publish
-from standalone.tasks import PUBLISHED, task_of
+from standalone.tasks import PUBLISHED, archived_tags, reached, task_of
 from standalone.wire import COMPANY, USER, Call, Refusal, check_name, endpoint, new_id
 
 REFERENCES = {"company": "company", "user": "user", "project": "project", "task": "task", "parent": "model"}
@@ -100,9 +100,8 @@ def _edit(call: Call) -> Document:
     if "metadata" in fields:
         fields["metadata"] = _metadata(fields["metadata"])
     task = call.store.get("task", str(model.get("task") or ""))
-    if task and call.data.get("iteration") is not None:
-        top = max(task.get("last_iteration") or 0, call.number("iteration", 0))
-        call.store.put("task", {**task, "last_iteration": top})
+    if task:
+        reached(call, task)
     stamp = {"last_change": call.now, "last_changed_by": USER, "last_update": call.now}
     call.store.put("model", {**model, **fields, **stamp})
     return {"updated": 1, "fields": {**fields, **stamp}}
@@ -199,7 +198,7 @@ def _unarchive_many(call: Call) -> Document:
 
 def _mark(call: Call, identity: str, *, archived: bool) -> Document:
     model = model_of(call, identity)
-    tags = [tag for tag in model["system_tags"] if tag != "archived"] + (["archived"] if archived else [])
+    tags = archived_tags(model, archived=archived)
     call.store.put("model", {**model, "system_tags": tags, "last_update": call.now})
     return {"archived" if archived else "unarchived": True}
 

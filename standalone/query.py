@@ -86,9 +86,7 @@ def matches(data: Mapping[str, Any], document: Document) -> bool:
     for field in _TIMES:
         if (value := data.get(field)) is not None and not _in_range(value, at(document, field)):
             return False
-    return all(_pattern(data[key], document, any) for key in ("_any_",) if data.get(key)) and all(
-        _pattern(data[key], document, all) for key in ("_all_",) if data.get(key)
-    )
+    return all(_pattern(data.get(key) or {}, document, combine) for key, combine in (("_any_", any), ("_all_", all)))
 
 
 def _order(call: Call, found: list[Document]) -> None:

@@ -113,12 +113,13 @@ def _get_all(call: Call) -> Document:
 def _get_all_ex(call: Call) -> Document:
     most = call.number("max_task_entries", 0) or None
     rows = []
+    everybody = list(call.store.find("worker"))
     for queue in select(call, call.store.find("queue", id=call.texts("id") or None)):
         full = expanded(call, _with_entries(call, queue, most), {"company": "company"})
         for entry in full["entries"]:
             task = call.store.get("task", entry["task"])
             entry["task"] = {"id": entry["task"], **({"name": task["name"]} if task else {})}
-        workers = [worker for worker in call.store.find("worker") if queue["id"] in worker.get("queues", ())]
+        workers = [worker for worker in everybody if queue["id"] in worker.get("queues", ())]
         rows.append({**full, "workers": [{"name": worker["id"], "ip": worker.get("ip", "")} for worker in workers]})
     return {"queues": rows}
 

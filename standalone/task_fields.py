@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from standalone.store import Document
-from standalone.task_status import FINAL, write
-from standalone.tasks import EDITABLE, artifact, check_references, check_type, known, shape, task_of
+from standalone.task_status import FINAL, set_fields, write
+from standalone.tasks import EDITABLE, artifact, check_references, check_type, known, reached, shape, task_of
 from standalone.wire import USER, Call, Refusal, bad_data, check_name, endpoint, invalid
 
 PROPERTIES = "properties"
@@ -64,7 +64,7 @@ def _change(call: Call, task: Document, data: Mapping[str, Any], allowed: Iterab
         fields
     ):
         stamp["last_update"] = call.now
-    write(call, task, {**fields, **stamp})
+    set_fields(task, {**fields, **stamp})
     shape(task)
     call.store.put("task", task)
     return {"updated": 1, "fields": {**{key: task.get(key, shown[key]) for key in shown}, **stamp}}
@@ -123,9 +123,9 @@ def _delete_hyper_params(call: Call) -> Document:
 @endpoint("tasks.get_hyper_params", required=("tasks",))
 def _get_hyper_params(call: Call) -> Document:
     rows = []
-    for identity in known(call, call.texts("tasks")):
-        params = [row for section in task_of(call, identity)["hyperparams"].values() for row in section.values()]
-        rows.append({"task": identity, "hyperparams": params})
+    for task in known(call, call.texts("tasks")):
+        params = [row for section in task["hyperparams"].values() for row in section.values()]
+        rows.append({"task": task["id"], "hyperparams": params})
     return {"params": rows}
 
 
@@ -154,17 +154,15 @@ def _delete_configuration(call: Call) -> Document:
 def _get_configurations(call: Call) -> Document:
     names = set(call.texts("names"))
     rows = []
-    for identity in known(call, call.texts("tasks")):
-        found = task_of(call, identity)["configuration"]
-        wanted = [row for name, row in found.items() if not names or name in names]
-        rows.append({"task": identity, "configuration": wanted})
+    for task in known(call, call.texts("tasks")):
+        wanted = [row for name, row in task["configuration"].items() if not names or name in names]
+        rows.append({"task": task["id"], "configuration": wanted})
     return {"configurations": rows}
 
 
 @endpoint("tasks.get_configuration_names", required=("tasks",))
 def _get_configuration_names(call: Call) -> Document:
-    ids = known(call, call.texts("tasks"))
-    found = [(identity, sorted(task_of(call, identity)["configuration"])) for identity in ids]
+    found = [(task["id"], sorted(task["configuration"])) for task in known(call, call.texts("tasks"))]
     return {"configurations": [{"task": identity, "names": names} for identity, names in found if names]}
 
 
@@ -181,12 +179,9 @@ def _add_or_update_artifacts(call: Call) -> Document:
     task = task_of(call, call.text("task"))
     _check_alive(task)
 
-    def key_of(row: Document) -> tuple[Any, Any]:
-        return row.get("key"), row.get("mode") or "output"
-
-    found = {key_of(row): row for row in task["execution"].get("artifacts") or []}
+    found = {_artifact_key(row): row for row in task["execution"].get("artifacts") or []}
     for row in call.data["artifacts"]:
-        found[key_of(row)] = artifact(row)
+        found[_artifact_key(row)] = artifact(row)
     write(call, task, {"execution.artifacts": list(found.values()), "last_update": call.now})
     return {"updated": 1}
 
@@ -195,14 +190,14 @@ def _add_or_update_artifacts(call: Call) -> Document:
 def _delete_artifacts(call: Call) -> Document:
     task = task_of(call, call.text("task"))
     _check_alive(task)
-    gone = {(row.get("key"), row.get("mode") or "output") for row in call.data["artifacts"]}
-    kept = [
-        row
-        for row in task["execution"].get("artifacts") or []
-        if (row.get("key"), row.get("mode") or "output") not in gone
-    ]
+    gone = {_artifact_key(row) for row in call.data["artifacts"]}
+    kept = [row for row in task["execution"].get("artifacts") or [] if _artifact_key(row) not in gone]
     write(call, task, {"execution.artifacts": kept, "last_update": call.now})
     return {"deleted": 1}
+
+
+def _artifact_key(row: Document) -> tuple[Any, Any]:
+    return row.get("key"), row.get("mode") or "output"
 
 
 @endpoint("tasks.add_or_update_model", required=("task", "name", "type", "model"))
@@ -214,9 +209,7 @@ def _add_or_update_model(call: Call) -> Document:
     if call.text("type") not in ("input", "output"):
         raise invalid(f"error for field 'type': value '{call.text('type')}' is not a valid choice..")
     if call.data.get("iteration") is not None:
-        task = task_of(call, call.text("task"))
-        task["last_iteration"] = max(task.get("last_iteration") or 0, call.number("iteration", 0))
-        call.store.put("task", task)
+        reached(call, task_of(call, call.text("task")))
     return _models(call, call.text("type"), put)
 
 

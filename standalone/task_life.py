@@ -5,7 +5,7 @@ from __future__ import annotations
 from standalone import queues
 from standalone.many import many
 from standalone.store import Document
-from standalone.task_status import change, seconds_since, tick, write
+from standalone.task_status import change, seconds_since, set_fields, tick
 from standalone.tasks import PUBLISHED, task_of
 from standalone.wire import USER, Call, Refusal, endpoint
 
@@ -194,7 +194,7 @@ def reset(call: Call, identity: str) -> Document:
     task["models"] = {**(task.get("models") or {}), "output": []}
     task["execution"] = {**task["execution"], "artifacts": artifacts}
     empty: Document = {"runtime": {}, "last_iteration": 0, "last_metrics": {}, "unique_metrics": [], "metric_stats": {}}
-    write(call, task, {**dict.fromkeys(_OF_A_RUN), **empty})
+    set_fields(task, {**dict.fromkeys(_OF_A_RUN), **empty})
     call.data.update(force=True, status_reason="reset", status_message="reset")
     fields = change(call, task, "created")
     return {"updated": 1, "fields": fields, "dequeued": waited, "deleted_models": 0, "urls": {}}

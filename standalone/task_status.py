@@ -47,7 +47,13 @@ def change(call: Call, task: Document, status: str, **extra: object) -> Document
 
 
 def write(call: Call, task: Document, fields: Document) -> None:
-    """Set fields of a task, dotted paths included; None removes."""
+    """Set fields of a task (`set_fields`) and store it."""
+    set_fields(task, fields)
+    call.store.put("task", task)
+
+
+def set_fields(task: Document, fields: Document) -> None:
+    """Set fields of a task, dotted paths included; None removes. Not stored."""
     for path, value in fields.items():
         target = task
         *outer, last = path.split(".")
@@ -57,7 +63,6 @@ def write(call: Call, task: Document, fields: Document) -> None:
             target.pop(last, None)
         else:
             target[last] = value
-    call.store.put("task", task)
 
 
 def tick(call: Call, task: Document) -> None:

@@ -38,12 +38,13 @@ def task_of(call: Call, identity: str) -> Document:
     return found
 
 
-def known(call: Call, ids: list[str]) -> list[str]:
-    """The ids, all of which are tasks. Raises Refusal 101 naming those that are none."""
-    strangers = [identity for identity in ids if call.store.get("task", identity) is None]
+def known(call: Call, ids: list[str]) -> list[Document]:
+    """The ids' tasks, in their order. Raises Refusal 101 naming the ids that are none."""
+    found = [(identity, call.store.get("task", identity)) for identity in ids]
+    strangers = [identity for identity, task in found if task is None]
     if strangers:
         raise Refusal(400, 101, "Invalid task id", ids=f"({', '.join(strangers)})")
-    return ids
+    return [task for _, task in found if task is not None]
 
 
 def shown(task: Document, *, single: bool = False) -> Document:
@@ -129,6 +130,13 @@ def check_type(kind: str) -> str:
     if kind not in TYPES:
         raise invalid(f"error for field 'type': value '{kind}' is not a valid choice..")
     return kind
+
+
+def reached(call: Call, task: Document) -> None:
+    """Raise the task's `last_iteration` to the request's `iteration`, where it names one; written."""
+    if call.data.get("iteration") is not None:
+        top = max(task.get("last_iteration") or 0, call.number("iteration", 0))
+        call.store.put("task", {**task, "last_iteration": top})
 
 
 @endpoint("tasks.create", required=("name", "type"))
@@ -257,6 +265,12 @@ def _archive_many(call: Call) -> Document:
     return many(call, lambda identity: archive(call, identity))
 
 
+def archived_tags(document: Document, *, archived: bool) -> list[str]:
+    """Its system tags with or without the one that puts it away."""
+    tags = [tag for tag in document["system_tags"] if tag != "archived"]
+    return [*tags, "archived"] if archived else tags
+
+
 def archive(call: Call, identity: str) -> Document:
     """Put away; a waiting task leaves its queue."""
     task = task_of(call, identity)
@@ -264,8 +278,8 @@ def archive(call: Call, identity: str) -> Document:
     call.store.remove_from_queues(identity)
     if task["status"] == "queued":
         fields["status"] = task.pop("enqueue_status", None) or "created"
-    tags = [tag for tag in task["system_tags"] if tag != "archived"]
-    call.store.put("task", {**task, **fields, "system_tags": [*tags, "archived"], "last_change": call.now})
+    fields["system_tags"] = archived_tags(task, archived=True)
+    call.store.put("task", {**task, **fields, "last_change": call.now})
     return {"archived": True}
 
 
@@ -273,7 +287,7 @@ def archive(call: Call, identity: str) -> Document:
 def _unarchive_many(call: Call) -> Document:
     def unarchive(identity: str) -> Document:
         task = task_of(call, identity)
-        tags = [tag for tag in task["system_tags"] if tag != "archived"]
+        tags = archived_tags(task, archived=False)
         call.store.put("task", {**task, "system_tags": tags, "last_change": call.now})
         return {"unarchived": True}
 

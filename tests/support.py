@@ -25,6 +25,25 @@ from clearml_api.session import Session
 
 PODSTRAP = [sys.executable, "-m", "cli.main"]
 REPOSITORY_ROOT = Path(__file__).resolve().parent.parent
+SEED_VALUES = """
+agentk8sglue:
+  queues:
+    example_queue_1:
+      templateOverrides:
+        nodeSelector:
+          nvidia.com/gpu.product: A100-SXM4-40GB-MIG-1g.5gb
+        resources:
+          limits:
+            nvidia.com/gpu: 1
+    example_queue_2:
+      templateOverrides:
+        nodeSelector:
+          nvidia.com/gpu.product: A100-SXM4-40GB
+        resources:
+          limits:
+            nvidia.com/gpu: 2
+"""
+"""The snippet of ClearML's Kubernetes documentation, as it stands there."""
 ENDED = ("completed", "failed", "stopped")
 _GIT = {
     "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org", "GIT_COMMITTER_NAME": "a",

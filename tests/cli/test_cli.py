@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.support import REPOSITORY_ROOT, base_environ
+from tests.support import REPOSITORY_ROOT, SEED_VALUES, base_environ
 
 COMMANDS = ("controller", "bootstrap", "standalone", "render", "check", "demo")
 
@@ -96,31 +96,11 @@ def test_render_of_a_file_needs_no_server_and_shows_no_secret(tmp_path) -> None:
     assert (job["kind"], container["image"], container["resources"]["limits"]["memory"]) == ("Job", "busybox", "2Gi")
 
 
-SEED = """
-agentk8sglue:
-  queues:
-    example_queue_1:
-      templateOverrides:
-        nodeSelector:
-          nvidia.com/gpu.product: A100-SXM4-40GB-MIG-1g.5gb
-        resources:
-          limits:
-            nvidia.com/gpu: 1
-    example_queue_2:
-      templateOverrides:
-        nodeSelector:
-          nvidia.com/gpu.product: A100-SXM4-40GB
-        resources:
-          limits:
-            nvidia.com/gpu: 2
-"""
-
-
 def test_clearmls_documented_snippet_is_read_as_it_stands(tmp_path) -> None:
     import yaml
 
     settings, task = tmp_path / "values.yaml", tmp_path / "task.yaml"
-    settings.write_text(SEED)
+    settings.write_text(SEED_VALUES)
     task.write_text("name: a task")
     assert podstrap("check", "--values", str(settings)).returncode == 0
     for queue, product, gpus in (("example_queue_1", "MIG-1g.5gb", "1"), ("example_queue_2", "A100-SXM4-40GB", "2")):
@@ -132,7 +112,7 @@ def test_clearmls_documented_snippet_is_read_as_it_stands(tmp_path) -> None:
 
 def test_a_values_file_with_something_unknown_is_told_by_line(tmp_path) -> None:
     values = tmp_path / "values.yaml"
-    values.write_text(SEED + "  podTemplte: {}\nsessions:\n  portModeEnabled: true\n")
+    values.write_text(SEED_VALUES + "  podTemplte: {}\nsessions:\n  portModeEnabled: true\n")
     done = podstrap("check", "--values", str(values))
     assert done.returncode == 1
     assert "podTemplte" in done.stdout

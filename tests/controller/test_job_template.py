@@ -30,25 +30,8 @@ from tests.controller.manifests import (
     task_with,
     variables_of,
 )  # fmt: skip
+from tests.support import SEED_VALUES
 
-SEED = """
-agentk8sglue:
-  queues:
-    example_queue_1:
-      templateOverrides:
-        nodeSelector:
-          nvidia.com/gpu.product: A100-SXM4-40GB-MIG-1g.5gb
-        resources:
-          limits:
-            nvidia.com/gpu: 1
-    example_queue_2:
-      templateOverrides:
-        nodeSelector:
-          nvidia.com/gpu.product: A100-SXM4-40GB
-        resources:
-          limits:
-            nvidia.com/gpu: 2
-"""
 WHOLE_POD: dict[str, Any] = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -135,7 +118,7 @@ def test_values_of_a_tasks_variables_are_in_no_manifest() -> None:
 
 
 def test_the_seed_is_read_as_it_stands_and_its_queues_differ() -> None:
-    config = load_text(SEED)
+    config = load_text(SEED_VALUES)
     assert list(config.queues) == ["example_queue_1", "example_queue_2"]
     for name, product, count in (
         ("example_queue_1", "A100-SXM4-40GB-MIG-1g.5gb", "1"),
