@@ -49,6 +49,7 @@ def claim(session: Session, settings: PodSettings) -> Claimed:
             pod=settings.pod,
             node=settings.node,
             job=settings.job,
+            home=settings.home,
         )
         return _write_and_start(session, settings, mine, allowed=("queued",))
     return _take_over(session, settings)
@@ -81,6 +82,7 @@ def _take_over(session: Session, settings: PodSettings) -> Claimed:
         pod=settings.pod,
         node=settings.node,
         job=settings.job,
+        home=settings.home,
         history=(*held.history, f"attempt {held.attempt} (pod {held.pod}{where}) was taken away"),
     )
     if mine.attempt > settings.max_attempts:

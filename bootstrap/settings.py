@@ -36,6 +36,8 @@ class PodSettings:
     queued_at: float | None = None
     """Seconds since the epoch."""
     created_at: float | None = None
+    home: str = ""
+    """The mark of the controller that made our Job."""
     final_seconds: float = 600.0
     """How long the last report is tried when nobody is waiting for the pod to go."""
 
@@ -92,6 +94,7 @@ def read(environ: Mapping[str, str]) -> PodSettings:
         sample_seconds=number(names.SAMPLE_SECONDS, 10, 0.1),
         queued_at=number(names.QUEUED_AT, 0, 0) / 1000 or None,
         created_at=number(names.CREATED_AT, 0, 0) / 1000 or None,
+        home=environ.get(names.HOME, ""),
     )
     if wrong:
         raise ConfigError(

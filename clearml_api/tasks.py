@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from clearml_api.errors import UNKNOWN_TASK, ApiError
 from clearml_api.models import Task, task_of
 from clearml_api.session import Bounds, Session
+from protocol.claim import RUNTIME_KEY
 
 FACTS = (
     "id", "name", "type", "status", "status_message", "status_reason", "project", "user", "parent", "tags",
@@ -48,6 +50,27 @@ def get_all(
             task = task_of(raw)
             found[task.id] = task
     return found
+
+
+def claimed(session: Session, mark: str, *, bounds: Bounds | None = None) -> dict[str, Task]:
+    """Tasks queued or in progress whose claim holds `mark` (Claim.home), one request per 500."""
+    found: dict[str, Task] = {}
+    page = 0
+    while True:
+        payload = {
+            "_any_": {"fields": [f"runtime.{RUNTIME_KEY}"], "pattern": re.escape(mark)},
+            "status": ["queued", "in_progress"],
+            "only_fields": list(FACTS),
+            "order_by": ["id"],
+            "search_hidden": True,
+            "page": page,
+            "page_size": _PAGE,
+        }
+        raw = session.call("tasks.get_all", payload, bounds=bounds).get("tasks") or ()
+        found |= {task.id: task for task in map(task_of, raw)}
+        page += 1
+        if len(raw) < _PAGE:
+            return {name: task for name, task in found.items() if task.claim and task.claim.home == mark}
 
 
 def started(session: Session, task: str, reason: str = "", *, bounds: Bounds | None = None) -> None:

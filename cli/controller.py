@@ -8,20 +8,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from threading import Event
+
+    from clearml_api.session import Session
+    from controller.cluster.interface import Cluster
+    from controller.cluster.kube_lease import Lease
+    from controller.leader import Leadership
     from controller.settings import Settings
+
+_AGAIN_SECONDS = 2.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Settings file, cluster, and whether to go on for ever."""
-    parser.add_argument(
-        "--config", type=Path, required=True, metavar="FILE", help="settings (docs/settings.schema.json)"
-    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (docs/settings.schema.json)")
     parser.add_argument(
         "--cluster",
-        choices=("local",),
-        default="local",
-        help="where Jobs run; local: as processes of this machine (the default until Kubernetes lands)",
+        choices=("kubernetes", "local"),
+        default="kubernetes",
+        help="where Jobs run: in Kubernetes (the default), or as processes of this machine",
     )
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="instead of KUBECONFIG or the pod's account")
+    parser.add_argument("--context", metavar="NAME", help="of the kubeconfig, instead of its current one")
+    parser.add_argument("--health", metavar="HOST:PORT", help="serve /healthz and /readyz there (:8080: on all)")
     parser.add_argument(
         "--state",
         type=Path,
@@ -34,6 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=_seconds, metavar="S", help="with --drain: exit 4 after S seconds")
     parser.add_argument("--fail-on-task-failure", action="store_true", help="with --drain: exit 1 if a task failed")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    parser.add_argument("--log-format", default="text", choices=("text", "json"), help="one line an event, either way")
+    glue = parser.add_argument_group("the glue script's options, instead of a settings file or over it")
+    glue.add_argument("--queue", metavar="A,B", help="queues to serve, in order of priority")
+    glue.add_argument("--namespace", metavar="N", help="where Jobs are made")
+    glue.add_argument("--max-pods", type=int, metavar="N", help="most pods at a time")
+    glue.add_argument("--template-yaml", type=Path, metavar="F", help="what every task's pod is made from")
+    glue.add_argument("--overrides-yaml", type=Path, metavar="F", help="laid over the template")
+    glue.add_argument("--pod-name-prefix", metavar="P", help="what the names of Jobs and pods begin with")
+    glue.add_argument("--create-queue", action="store_true", help="create queues that the server does not have")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,38 +63,128 @@ def run(options: argparse.Namespace) -> int:
     if (options.timeout is not None or options.fail_on_task_failure) and not options.drain:
         print("podstrap controller: --timeout and --fail-on-task-failure go with --drain", file=sys.stderr)
         return 2
+    if options.config is None and options.queue is None:
+        print("usage: podstrap controller --config FILE | --queue NAME,NAME (one of them is needed)", file=sys.stderr)
+        return 2
     from clearml_api.configuration import load
     from clearml_api.session import Session
-    from controller import settings_file
-    from controller.cluster.local import LocalCluster
-    from controller.run import run_controller
+    from cli.logs import start_logging
 
-    start_logging(options.log_level)
-    settings = settings_file.load(options.config)
-    configuration = load()
-    settings = settings.with_servers(configuration.api_host, configuration.web_host, configuration.files_host)
-    state = (options.state or default_state(configuration.api_host)).resolve()
-    settings = _with_local_cache(settings, state)
-    session = Session(configuration, worker=f"podstrap:{settings.instance}")
+    start_logging(options.log_level, options.log_format)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    cluster = LocalCluster(
-        state,
-        secrets={
-            "CLEARML_API_ACCESS_KEY": configuration.access_key,
-            "CLEARML_API_SECRET_KEY": configuration.secret_key,
-        },
+    configuration = load()
+    settings = settings_of(options)
+    settings = settings.with_servers(configuration.api_host, configuration.web_host, configuration.files_host)
+    session = Session(configuration, worker=f"podstrap:{settings.instance}")
+    serve = _locally if options.cluster == "local" else _in_kubernetes
+    return serve(options, settings, session, stop)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The file's, with the glue script's options over them."""
+    from controller import glue_flags, settings_file
+
+    base = settings_file.load(options.config) if options.config else None
+    if base is None:
+        base = settings_file.load_text("{}", "the flags")
+    return glue_flags.laid_over(
+        base,
+        queue=options.queue,
+        namespace=options.namespace,
+        max_pods=options.max_pods,
+        template_yaml=options.template_yaml,
+        overrides_yaml=options.overrides_yaml,
+        pod_name_prefix=options.pod_name_prefix,
+        create_queue=options.create_queue,
     )
-    return run_controller(
-        settings,
-        session,
-        cluster,
-        drain=options.drain,
-        timeout=options.timeout,
-        fail_on_task_failure=options.fail_on_task_failure,
-        stop=stop,
-    )
+
+
+def _locally(options: argparse.Namespace, settings: Settings, session: Session, stop: Event) -> int:
+    from controller.cluster.local import LocalCluster
+
+    configuration = session.configuration
+    state = (options.state or default_state(configuration.api_host)).resolve()
+    secrets = {
+        "CLEARML_API_ACCESS_KEY": configuration.access_key,
+        "CLEARML_API_SECRET_KEY": configuration.secret_key,
+    }
+    cluster = LocalCluster(state, secrets=secrets)
+    return _serve(options, _with_local_cache(settings, state), session, cluster, stop, None)
+
+
+def _in_kubernetes(options: argparse.Namespace, settings: Settings, session: Session, stop: Event) -> int:
+    """Join the Lease first: its uid is this instance's mark, and a name that serves another server is refused."""
+    import os
+    import socket
+
+    from controller.cluster.kube_cluster import KubernetesCluster
+    from controller.cluster.kube_lease import Lease
+    from controller.cluster.kubernetes import Api
+    from controller.permissions import namespaces
+
+    api = Api(options.kubeconfig, options.context)
+    if "namespace" not in settings.model_fields_set and api.namespace:
+        settings = settings.model_copy(update={"namespace": api.namespace})
+    identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}-{os.getpid()}"
+    lease = Lease(api, settings.namespace, settings.instance, identity, session.configuration.api_host)
+    home = _joined(lease, stop)
+    if not home:
+        return 0
+    cluster = KubernetesCluster(api, settings.instance, namespaces(settings), home)
+    try:
+        return _serve(options, settings, session, cluster, stop, lease)
+    finally:
+        cluster.close()
+
+
+def _joined(lease: Lease, stop: Event) -> str:
+    """The Lease's uid, as soon as the API server answers; empty when stopped before."""
+    import logging
+
+    from controller.cluster.interface import ClusterError
+
+    said = ""
+    while not stop.is_set():
+        try:
+            return lease.join()
+        except ClusterError as error:
+            if said != str(error):
+                logging.getLogger("podstrap.controller").warning("no-lease error=%r", str(error))
+            said = str(error)
+            stop.wait(_AGAIN_SECONDS)
+    return ""
+
+
+def _serve(
+    options: argparse.Namespace,
+    settings: Settings,
+    session: Session,
+    cluster: Cluster,
+    stop: Event,
+    leadership: Leadership | None,
+) -> int:
+    from controller.health import Health, serve
+    from controller.run import run_controller
+
+    health = Health()
+    server = serve(health, options.health) if options.health else None
+    try:
+        return run_controller(
+            settings,
+            session,
+            cluster,
+            drain=options.drain,
+            timeout=options.timeout,
+            fail_on_task_failure=options.fail_on_task_failure,
+            stop=stop,
+            leadership=leadership,
+            health=health,
+        )
+    finally:
+        if server:
+            server.server_close()
 
 
 def _with_local_cache(settings: Settings, state: Path) -> Settings:
@@ -97,13 +205,6 @@ def default_state(server: str) -> Path:
     base = os.environ.get("XDG_STATE_HOME") or Path(os.environ.get("HOME", "/tmp"), ".local", "state")  # noqa: S108
     mark = "".join(character if character.isalnum() else "-" for character in server.partition("://")[2])
     return Path(base, "podstrap", mark or "local")
-
-
-def start_logging(level: str) -> None:
-    """One line an event on standard error: time, level, then key=value words."""
-    import logging
-
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z")
 
 
 def _seconds(text: str) -> float:

@@ -48,6 +48,7 @@ _CREATE = {
     "RunContainerError": "the container cannot be started",
     "StartError": "the container's command cannot be started",
     "ContainerCannotRun": "the container's command cannot be started",
+    "InitContainerFailed": "an init container failed",
 }
 _TAKEN = {
     "Evicted": "evicted",
@@ -98,6 +99,8 @@ def diagnose(job: JobFacts) -> Diagnosis:
 def waiting(job: JobFacts) -> str:
     """Why a Job that lives does not run yet, for the task's status message; empty when there is nothing to say."""
     pod = job.last_pod
+    if job.no_pod_why and not (pod and pod.may_act):
+        return f"its pod cannot be made: {job.no_pod_why}"
     if pod is None or not pod.may_act or pod.phase != "Pending" or not pod.waiting_reason:
         return ""
     if pod.waiting_reason in ("ContainerCreating", "PodInitializing"):

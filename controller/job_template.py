@@ -42,9 +42,10 @@ def render(
     queue: QueueSettings,
     now: datetime,
     history: Sequence[str] = (),
+    home: str = "",
 ) -> dict[str, Any]:
     """The Job (batch/v1) of one attempt at a task. Raises TemplateError naming queue, key and reason."""
-    this = Attempt(task, queue_id, queue_name, added, attempt, now, settings, queue, history)
+    this = Attempt(task, queue_id, queue_name, added, attempt, now, settings, queue, history, home)
     for what, value in (("task", task.id), ("queue", queue_id)):
         if not _LABEL_VALUE.fullmatch(value):
             raise TemplateError(f"The {what}'s id {value[:80]!r} cannot be a Kubernetes label")

@@ -47,11 +47,12 @@ class Attempt:
     settings: Settings
     queue: QueueSettings
     history: Sequence[str] = ()
+    home: str = ""
 
     @property
     def job_name(self) -> str:
         """The Job's name: the cluster's claim on this attempt."""
-        return job_name(self.task.id, self.added, self.attempt)
+        return job_name(self.task.id, self.added, self.attempt, self.settings.pod_name_prefix)
 
     def labels(self) -> dict[str, str]:
         """By which the controller finds and knows its Jobs and pods."""
@@ -145,6 +146,7 @@ def _variables(attempt: Attempt, grace_seconds: int) -> list[dict[str, Any]]:
         variables.PACKAGE_MANAGER: queue.package_manager or settings.package_manager,
         variables.POLL_SECONDS: f"{queue.poll_seconds:g}" if queue.poll_seconds else "",
         variables.QUEUED_AT: str(added_millis(attempt.added)),
+        variables.HOME: attempt.home,
         variables.CREATED_AT: str(round(attempt.now.timestamp() * 1000)),
         "CLEARML_API_HOST": settings.api_server_url or "",
         "CLEARML_WEB_HOST": settings.web_server_url or "",

@@ -36,7 +36,9 @@ class Round:
     """What a round saw and did."""
 
     acted: int = 0
-    """Actions performed or tried: after them the next round comes soon."""
+    """Actions performed or tried."""
+    created: int = 0
+    """Jobs made."""
     living: int = 0
     unsettled: int = 0
     """Jobs that are over, their tasks not yet settled."""
@@ -59,6 +61,8 @@ class Loop:
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
     monotonic: Callable[[], float] = time.monotonic
     render: Render = job_template.render
+    may_act: Callable[[], bool] = lambda: True
+    """Asked before each action: false ends the round, the rest is left to whoever may."""
     failed: set[str] = field(default_factory=set)
     """Tasks that ended failed while this controller saw to them."""
 
@@ -75,19 +79,24 @@ class Loop:
         decided = plan(state, self.settings, self.render)
         self._reader.learn(state, decided)
         self._count_failed(state, decided)
+        created = 0
         for action in decided.actions:
-            self._try(action)
+            if not self.may_act():
+                break
+            created += self._try(action) and isinstance(action, CreateJob)
         if minute:
             self._minute_at = self.monotonic()
         living = sum(1 for job in state.jobs if not job.over)
         unsettled = len(state.jobs) - living - len(decided.settled)
-        return Round(len(decided.actions), living, unsettled, decided.waiting, decided.stuck)
+        return Round(len(decided.actions), created, living, unsettled, decided.waiting, decided.stuck)
 
-    def _try(self, action: Action) -> None:
+    def _try(self, action: Action) -> bool:
+        """Whether it was done."""
         key = f"{type(action).__name__} {action.task}"
         try:
             perform(action, self.session, self.cluster)
             self._complaints.pop(key, None)
+            return True
         except _OUTAGE:
             raise
         except Refused as error:
@@ -97,6 +106,7 @@ class Loop:
             self._complain(key, action, error)
         except PodstrapError as error:
             self._complain(key, action, error)
+        return False
 
     def _complain(self, key: str, action: Action, error: PodstrapError) -> None:
         """One line, again only when the words change."""

@@ -23,8 +23,8 @@ from protocol.names import job_name
 
 log = logging.getLogger("podstrap.controller")
 
-_MAX_NEW_JOBS = 50
-"""Jobs made in one round: the rest waits for the next, a fraction of a second later."""
+MAX_NEW_JOBS = 100
+"""Jobs made in one round: the rest waits for the next, which follows at once."""
 
 
 class Render(Protocol):
@@ -42,6 +42,7 @@ class Render(Protocol):
         queue: QueueSettings,
         now: datetime,
         history: Sequence[str] = (),
+        home: str = "",
     ) -> dict[str, Any]: ...
 
 
@@ -60,7 +61,7 @@ class Filling:
     def run(self) -> Iterator[Action]:
         state, settings = self.view.state, self.view.settings
         living = [job for job in state.jobs if not job.over]
-        self._room = min(_MAX_NEW_JOBS, _left(settings.max_pods, len(living)))
+        self._room = min(MAX_NEW_JOBS, _left(settings.max_pods, len(living)))
         facts = {queue.name: queue for queue in state.queues}
         for name, policy in settings.queues.items():
             if queue := facts.get(name):
@@ -99,7 +100,7 @@ class Filling:
             job, reason = past[-1] if past else over[-1], with_history(failure.reason, history)
             yield FailQueued(entry.task, job, queue.id, reason, failure.wants_log, task.claim)
             return
-        name = job_name(entry.task, entry.added, attempt)
+        name = job_name(entry.task, entry.added, attempt, self.view.settings.pod_name_prefix)
         refusal = self.view.state.refusals.get(name)
         if refusal and refusal.until > self.view.state.now:
             self.waiting += 1
@@ -109,6 +110,7 @@ class Filling:
             manifest = self.render(
                 task, queue_id=queue.id, queue_name=queue.name, added=entry.added, attempt=attempt,
                 settings=self.view.settings, queue=policy, now=self.view.state.now, history=history,
+                home=self.view.state.home,
             )  # fmt: skip
         except PodstrapError as error:
             self.stuck += 1
@@ -148,7 +150,7 @@ def _next_attempt(
 
 
 def _left(limit: int | None, used: int) -> int:
-    return _MAX_NEW_JOBS if limit is None else max(0, limit - used)
+    return MAX_NEW_JOBS if limit is None else max(0, limit - used)
 
 
 def _no_room(name: str, policy: QueueSettings, *, full: bool) -> str:

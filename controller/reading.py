@@ -10,7 +10,7 @@ nothing more, how far to read. Forgetting it (a restart) costs a request, never 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -20,16 +20,22 @@ from clearml_api.models import ENDED, Queue, Task
 from clearml_api.session import Session
 from controller.acting import CALL
 from controller.cluster.interface import Cluster
+from controller.diagnosis import waiting
 from controller.plan import Plan, in_doubt, wants_places
+from controller.plan_queues import MAX_NEW_JOBS
+from controller.plan_view import own
 from controller.settings import Settings
-from controller.state import VANISHED, JobEnd, JobFacts, PodFacts, QueueFacts, Refusal, State, places_of
+from controller.state import VANISHED, JobEnd, JobFacts, Place, PodFacts, QueueFacts, Refusal, State, places_of
 from protocol import labels
+from protocol.claim import Claim
+from protocol.names import added_millis
 
 log = logging.getLogger("podstrap.controller")
 
 MARGIN = 8
 """Entries read beyond those that can be started: some may wait, be blocked, or be other agents'."""
-_MOST_AT_ONCE = 50
+_LOST_SECONDS = 5.0
+"""A claim whose Job we have not seen for so long is one whose Job is gone."""
 _ALL_ENTRIES = 1_000_000
 _MOST_EXTRA = 100_000
 
@@ -48,7 +54,11 @@ class Reader:
         """Settled with an ended task: for ever, whatever becomes of the task. The others are looked at once a minute.
         """
         self._unsettled: dict[str, JobFacts] = {}
+        self._claims_without_job: dict[str, tuple[datetime, JobFacts]] = {}
+        """Job uid -> since when we know of a claim by it without seeing it, and the Job as its claim describes it."""
         self._doubts: dict[str, tuple[object, datetime]] = {}
+        self._said: dict[str, str] = {}
+        """Living Job uid -> why it waits, as of the last round."""
         self._extra = 0
         self.refusals: dict[str, Refusal] = {}
 
@@ -56,13 +66,16 @@ class Reader:
         """What is. Raises ClusterError and what clearml_api raises: then nothing is known and nothing is done."""
         if minute:
             self._settled = self._done
-        jobs = self._jobs(now)
+        cluster = self._cluster.snapshot()
+        jobs = self._jobs(cluster.jobs, now)
+        if minute and cluster.home:
+            self._look_for_lost(cluster.home, jobs, now)
         limit = self._limit(jobs)
         found = self._queues(limit)
-        asked = frozenset(self._interesting(jobs, found))
+        asked = frozenset(self._interesting(jobs, found, minute=minute))
         known = tasks.get_all(self._session, asked, tasks.MANIFEST, bounds=CALL) if asked else {}
         self.refusals = {name: one for name, one in self.refusals.items() if one.until > now}
-        state = State(now, jobs, found, known, asked, refusals=self.refusals, minute=minute)
+        state = State(now, jobs, found, known, asked, refusals=self.refusals, home=cluster.home, minute=minute)
         state = replace(state, doubtful_since=self._times_doubts(state))
         if wants_places(state, timedelta(seconds=self._settings.orphan_grace_seconds)):
             everything = queues.get_all(self._session, max_entries=_ALL_ENTRIES, bounds=CALL)
@@ -81,21 +94,34 @@ class Reader:
         else:
             self._extra = self._extra if plan.stuck else 0
 
-    def _jobs(self, now: datetime) -> tuple[JobFacts, ...]:
+    def _jobs(self, found: Iterable[JobFacts], now: datetime) -> tuple[JobFacts, ...]:
         """This instance's Jobs, and those that vanished before their tasks were settled, as `Deleted`."""
         instance = self._settings.instance
-        jobs = tuple(
-            job for job in self._cluster.snapshot().jobs if job.labels.get(labels.CONTROLLER, instance) == instance
-        )
+        jobs = tuple(job for job in found if job.labels.get(labels.CONTROLLER, instance) == instance)
         present = {job.uid for job in jobs}
-        vanished = (job for uid, job in self._unsettled.items() if uid not in present)
-        return (*jobs, *(_vanished(job, now) for job in vanished))
+        vanished = {uid: job for uid, job in self._unsettled.items() if uid not in present}
+        for uid, (since, job) in list(self._claims_without_job.items()):
+            if uid in present:
+                del self._claims_without_job[uid]
+            elif (now - since).total_seconds() >= _LOST_SECONDS:
+                del self._claims_without_job[uid]
+                vanished.setdefault(uid, job)
+        return (*jobs, *(_vanished(job, now) for job in vanished.values()))
+
+    def _look_for_lost(self, home: str, jobs: Iterable[JobFacts], now: datetime) -> None:
+        """Claims by Jobs of ours that are gone: somebody deleted them while no controller ran."""
+        present = {job.uid for job in jobs}
+        for task in tasks.claimed(self._session, home, bounds=CALL).values():
+            claim = task.claim
+            if claim and claim.job_uid not in present:
+                self._claims_without_job.setdefault(claim.job_uid, (now, _of_claim(task, claim)))
 
     def _limit(self, jobs: Iterable[JobFacts]) -> int:
-        living = sum(1 for job in jobs if not job.over)
+        """Entries to read of each queue: those of Jobs that wait, those that there is room for, and some more."""
+        living = [job for job in jobs if not job.over]
         most = self._settings.max_pods
-        free = _MOST_AT_ONCE if most is None else max(0, min(_MOST_AT_ONCE, most - living))
-        return living + free + MARGIN + self._extra
+        free = MAX_NEW_JOBS if most is None else max(0, min(MAX_NEW_JOBS, most - len(living)))
+        return sum(1 for job in living if not job.running) + free + MARGIN + self._extra
 
     def _queues(self, limit: int) -> tuple[QueueFacts, ...]:
         """The settings' queues in one request: by their ids once all are known, else the listing of all."""
@@ -129,21 +155,35 @@ class Reader:
             if error.subcode != QUEUE_NAME_TAKEN:
                 raise
 
-    def _interesting(self, jobs: Iterable[JobFacts], found: Iterable[QueueFacts]) -> Iterable[str]:
-        """Tasks of Jobs that are not settled, and the first entries that wait for a Job."""
-        busy = set()
-        for job in jobs:
-            if job.uid not in self._settled and job.task:
-                yield job.task
-            if not job.over:
-                busy.add(job.task)
+    def _interesting(self, jobs: Iterable[JobFacts], found: Iterable[QueueFacts], *, minute: bool) -> Iterable[str]:
+        """Tasks of Jobs that are over and not settled, of living ones to which something may have happened, and the
+        first entries that wait for a Job."""
         living = [job for job in jobs if not job.over]
+        busy = {job.task for job in living}
+        places: dict[str, list[Place]] = {}
+        for queue in found:
+            for entry in queue.entries:
+                places.setdefault(entry.task, []).append(Place(queue.id, added_millis(entry.added)))
+        for job in jobs:
+            if job.task and (job.uid not in self._settled if job.over else minute or self._suspicious(job, places)):
+                yield job.task
+        self._said = {job.uid: waiting(job) for job in living}
         for queue in found:
             policy = self._settings.queues[queue.name]
             mine = sum(1 for job in living if job.queue == queue.id)
-            room = _MOST_AT_ONCE if policy.max_pods is None else max(0, policy.max_pods - mine)
+            room = MAX_NEW_JOBS if policy.max_pods is None else max(0, policy.max_pods - mine)
             free = [entry.task for entry in queue.entries if entry.task not in busy]
-            yield from free[: min(room, _MOST_AT_ONCE) + MARGIN + self._extra]
+            yield from free[: min(room, MAX_NEW_JOBS) + MARGIN + self._extra]
+
+    def _suspicious(self, job: JobFacts, places: Mapping[str, list[Place]]) -> bool:
+        """Whether a living Job's task may have changed in a way that is ours to see to before the minute is over.
+
+        One that waits in its place still is queued; one that runs is its pod's to watch.
+        """
+        waits = places.get(job.task)
+        if not waits:
+            return not job.running
+        return not own(job, waits) or waiting(job) != self._said.get(job.uid, "")
 
     def _times_doubts(self, state: State) -> dict[str, datetime]:
         by_uid = {job.uid: job for job in state.jobs}
@@ -159,6 +199,15 @@ class Reader:
 def _mark(task: Task | None) -> object:
     """Changes when somebody did something to the task: a doubt begins anew."""
     return task and (task.status, task.status_changed, task.claim)
+
+
+def _of_claim(task: Task, claim: Claim) -> JobFacts:
+    """All that is left of a Job: what its pod wrote on the task."""
+    return JobFacts(
+        name=claim.job,
+        uid=claim.job_uid,
+        labels={labels.TASK: task.id, labels.QUEUE: task.queue, labels.ATTEMPT: str(claim.attempt)},
+    )
 
 
 def _vanished(job: JobFacts, now: datetime) -> JobFacts:

@@ -1,7 +1,8 @@
 """The controller's life: rounds until it is stopped, or, draining, until there is nothing left to do.
 
-A round comes after `pollSeconds`, earlier when something changed in the cluster (a pod ended), and later, ever more
-slowly, while the server or the cluster does not answer.
+A round comes after `pollSeconds`, earlier when something changed in the cluster (a pod ended) or when there was more
+to make than fits one round, and later, ever more slowly, while the server or the cluster does not answer. Only the
+leader makes rounds; whoever comes to lead starts with no memory, from what is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from collections.abc import Callable
 
 from clearml_api.session import Session
 from controller.cluster.interface import Cluster
+from controller.health import Health
+from controller.leader import Alone, Leadership
 from controller.loop import Loop, Round
+from controller.plan_queues import MAX_NEW_JOBS
 from controller.settings import Settings
 from protocol import exit_codes
 from protocol.errors import PodstrapError
@@ -24,6 +28,7 @@ _SLICE_SECONDS = 0.25
 """A stop is seen this soon."""
 _SHORTEST_SECONDS = 0.02
 _LONGEST_OUTAGE_PAUSE_SECONDS = 10.0
+_REASON_LENGTH = 300
 
 
 def run_controller(
@@ -35,6 +40,8 @@ def run_controller(
     timeout: float | None = None,
     fail_on_task_failure: bool = False,
     stop: threading.Event,
+    leadership: Leadership | None = None,
+    health: Health | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> int:
     """Serve until `stop` is set; with `drain` until queues are empty and Jobs settled. The exit code.
@@ -42,23 +49,44 @@ def run_controller(
     Draining: 0 done; 1 a task failed and `fail_on_task_failure`, or tasks are left whose Job cannot be made;
     4 (DRAIN_TIMEOUT) after `timeout` seconds; 130 stopped before it was done.
     """
-    loop = Loop(settings, session, cluster, monotonic=monotonic)
+    leadership = leadership or Alone()
+    health = health or Health(monotonic)
     names = ",".join(settings.queues)
     log.info("started instance=%s server=%s queues=%s", settings.instance, session.configuration.api_host, names)
     end = monotonic() + timeout if drain and timeout is not None else float("inf")
     outage = _Outage()
-    while not stop.is_set():
-        begun = monotonic()
-        done = _round(loop, outage)
-        if drain and done is not None and done.drained:
-            return _drained(loop, done, fail_on_task_failure=fail_on_task_failure)
-        if monotonic() >= end:
-            log.error("drain-timeout seconds=%s", timeout)
-            return exit_codes.DRAIN_TIMEOUT
-        pause = outage.pause(settings.poll_seconds) if done is None else settings.poll_seconds
-        _sleep(cluster, stop, begun, min(begun + pause, end), monotonic, by_time=done is None)
+    loop: Loop | None = None
+    failed: set[str] = set()
+    try:
+        while not stop.is_set():
+            health.turn()
+            begun = monotonic()
+            if begun >= end:
+                log.error("drain-timeout seconds=%s", timeout)
+                return exit_codes.DRAIN_TIMEOUT
+            if not leadership.wait(_SLICE_SECONDS):
+                loop = None
+                health.ready(leadership.trouble)
+                continue
+            if loop is None:
+                may_act = _may_act(leadership, stop)
+                loop = Loop(settings, session, cluster, monotonic=monotonic, may_act=may_act, failed=failed)
+            done = _round(loop, outage)
+            health.ready(outage.why)
+            if drain and done is not None and done.drained:
+                return _drained(loop, done, fail_on_task_failure=fail_on_task_failure)
+            if done is not None and done.created >= MAX_NEW_JOBS:
+                continue
+            pause = outage.pause(settings.poll_seconds) if done is None else settings.poll_seconds
+            _sleep(cluster, stop, begun, min(begun + pause, end), monotonic, by_time=done is None)
+    finally:
+        leadership.release()
     log.info("stopped")
     return exit_codes.INTERRUPTED if drain else exit_codes.OK
+
+
+def _may_act(leadership: Leadership, stop: threading.Event) -> Callable[[], bool]:
+    return lambda: leadership.leading and not stop.is_set()
 
 
 class _Outage:
@@ -67,9 +95,12 @@ class _Outage:
     def __init__(self) -> None:
         self._said = ""
         self._failures = 0
+        self.why = ""
+        """The last round's error; empty when there was none."""
 
     def failed(self, error: PodstrapError) -> None:
         self._failures += 1
+        self.why = str(error)[:_REASON_LENGTH]
         kind = type(error).__name__
         if self._said != kind:
             log.warning("round-failed error=%r", str(error))
@@ -78,7 +109,7 @@ class _Outage:
     def over(self) -> None:
         if self._said:
             log.info("answers-again failed_rounds=%d", self._failures)
-        self._said, self._failures = "", 0
+        self._said, self._failures, self.why = "", 0, ""
 
     def pause(self, poll_seconds: float) -> float:
         doubled = poll_seconds * 2.0 ** min(self._failures - 1, 10)

@@ -129,6 +129,9 @@ class Settings(_Model):
     rules: tuple[RuleSettings, ...] = Field(
         (), description="Templates by kind of task, laid over the queue's in this order."
     )
+    pod_name_prefix: Annotated[str, AfterValidator(dns_label), Field(max_length=20)] = Field(
+        "podstrap", description="What the names of Jobs and pods begin with."
+    )
     default_container_image: Annotated[str, Field(min_length=1)] = Field(
         "podstrap/task:latest", description="Image of tasks that name none, where the queue's template names none."
     )

@@ -86,8 +86,14 @@ class JobFacts:
     end: JobEnd | None = None
     stopped: bool = False
     """We stopped it (Kubernetes: spec.suspend): it makes no pods until it is deleted."""
+    stopping: bool = False
+    """Told to stop, but who makes its pods has not seen so yet."""
     deleting: bool = False
     """It is being deleted: no new pods, and it vanishes when its pods are gone."""
+    pods_expected: int = 0
+    """Pods that may act, as whoever makes them counts; `pods` may be a moment behind."""
+    no_pod_why: str = ""
+    """Why a pod of it cannot be made: quota, admission, a missing service account."""
     pods: tuple[PodFacts, ...] = ()
 
     @property
@@ -118,7 +124,8 @@ class JobFacts:
     @property
     def over(self) -> bool:
         """Nothing of it acts or will act."""
-        return (self.end is not None or self.stopped) and not any(pod.may_act for pod in self.pods)
+        ended = self.end is not None or (self.stopped and not self.stopping)
+        return ended and not self.pods_expected and not any(pod.may_act for pod in self.pods)
 
     @property
     def vanished(self) -> bool:
@@ -151,6 +158,8 @@ class ClusterState:
     """All Jobs of one controller instance, as one snapshot."""
 
     jobs: tuple[JobFacts, ...] = ()
+    home: str = ""
+    """This controller instance in this cluster, unlike any other in the world: the mark on the claims of its pods."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +206,8 @@ class State:
     """Job uid -> since when, uninterrupted, its task has been in no queue without anybody running it."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     """Job name -> why the cluster does not take it."""
+    home: str = ""
+    """ClusterState.home."""
     minute: bool = False
     """The round that also does what is done once a minute."""
 

@@ -26,6 +26,8 @@ class Claim:
     job: str = ""
     requeued: bool = False
     """The controller put the task back into its queue: the next Job's attempt is this one's plus one."""
+    home: str = ""
+    """Which controller instance, in which cluster, made the Job: its alone to see to when the Job is gone."""
     history: tuple[str, ...] = ()
     """One line for each earlier attempt: why it ended."""
 
@@ -47,6 +49,7 @@ class Claim:
                 node=str(raw.get("node", "")),
                 job=str(raw.get("job", "")),
                 requeued=raw.get("requeued") is True,
+                home=str(raw.get("home", "")),
                 history=tuple(str(line) for line in raw.get("history", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError):

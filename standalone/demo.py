@@ -107,7 +107,15 @@ def _server(folder: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def _controller(folder: Path, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    words = ["controller", "--config", str(folder / "settings.yaml"), "--state", str(folder / "cluster")]
+    words = [
+        "controller",
+        "--cluster",
+        "local",
+        "--config",
+        str(folder / "settings.yaml"),
+        "--state",
+        str(folder / "cluster"),
+    ]
     words += ["--drain", "--timeout", str(DRAIN_SECONDS)]
     with _podstrap(words, environ, folder / "controller.log") as process:
         yield process

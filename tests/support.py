@@ -142,7 +142,7 @@ def controller(environ: Mapping[str, str], settings: str, folder: Path, *words: 
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "settings.yaml"
     file.write_text(settings)
-    command = ["controller", "--config", str(file), "--state", str(folder / "cluster"), *words]
+    command = ["controller", "--cluster", "local", "--config", str(file), "--state", str(folder / "cluster"), *words]
     return Process(command, {**base_environ(), **environ}, folder / "controller.log")
 
 

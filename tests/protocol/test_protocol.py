@@ -38,7 +38,11 @@ def test_job_name_tells_entries_and_attempts_apart() -> None:
     assert task in job_name(task, ADDED, 1), "a person finds a task's Job by its id"
 
 
-@given(st.builds(Claim, st.text(), st.integers(), st.text(), st.text(), st.text(), st.booleans(), st.just(("x",))))
+@given(
+    st.builds(
+        Claim, st.text(), st.integers(), st.text(), st.text(), st.text(), st.booleans(), st.text(), st.just(("x",))
+    )
+)
 def test_claim_survives_its_text(claim) -> None:
     assert Claim.from_text(claim.to_text()) == claim
 

@@ -1,0 +1,170 @@
+"""Kubernetes as the controller's cluster: Jobs and pods from watches, changes by single requests.
+
+A snapshot costs no request. It never shows less than the API server said to us: a Job that we made is in it from
+the answer to our POST on, before the watch has told of it, so that no limit is overrun by our own creations.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+
+from controller.cluster.interface import ClusterError, NameTaken, Refused, same_job
+from controller.cluster.kube_objects import Incident, Job, Page, Pod, job_facts
+from controller.cluster.kube_store import Store
+from controller.cluster.kube_watch import Watch
+from controller.cluster.kubernetes import PATCH, Api, ApiError, events_path, jobs_path, pods_path
+from controller.job_template_keys import CONTAINER
+from controller.state import ClusterState, JobFacts
+from protocol import labels
+
+log = logging.getLogger("podstrap.controller")
+
+_PATIENCE_SECONDS = 20.0
+"""A watch that fails for longer than this makes a snapshot unusable."""
+_FIRST_SYNC_SECONDS = 30.0
+_NO_POD_SECONDS = 3.0
+"""A Job that has no pod for so long is asked for its Events, and again each time this long has passed."""
+_NO_POD_AGAIN_SECONDS = 15.0
+_LOG_BYTES = 32 * 1024
+_FAILED_CREATE = "FailedCreate"
+
+
+class KubernetesCluster:
+    """Jobs of one controller instance in the namespaces of its queues."""
+
+    def __init__(self, api: Api, instance: str, namespaces: Iterable[str], home: str) -> None:
+        self._api = api
+        self._home = home
+        self._changed = threading.Event()
+        self._store = Store(self._changed)
+        self._asked_events: dict[str, tuple[float, str]] = {}
+        selector = ",".join(
+            f"{key}={value}"
+            for key, value in ((labels.MANAGED_BY, labels.MANAGED_BY_VALUE), (labels.CONTROLLER, instance))
+        )
+        self._watches: list[Watch[Any]] = []
+        for namespace in sorted(set(namespaces)):
+            pods, jobs = self._store.pods(namespace), self._store.jobs(namespace)
+            self._watches.append(Watch(api, pods_path(namespace), selector, Pod, pods))
+            self._watches.append(Watch(api, jobs_path(namespace), selector, Job, jobs))
+        for watch in self._watches:
+            watch.start()
+
+    def close(self) -> None:
+        """Stop watching."""
+        for watch in self._watches:
+            watch.stop()
+
+    @property
+    def lists(self) -> int:
+        """How many LISTs were made: one for each kind and namespace, more only after the server forgot a version."""
+        return sum(watch.lists for watch in self._watches)
+
+    def snapshot(self) -> ClusterState:
+        """What the watches know. Raises ClusterError while one of them cannot be relied on."""
+        end = time.monotonic() + _FIRST_SYNC_SECONDS
+        for watch in self._watches:
+            watch.synced(end - time.monotonic())
+            if why := watch.trouble(_PATIENCE_SECONDS):
+                raise ClusterError(f"the state of the cluster is not known: {why}")
+        self._changed.clear()
+        return ClusterState(tuple(self._explained(job) for job in self._store.facts()), self._home)
+
+    def create(self, manifest: Mapping[str, Any]) -> bool:
+        """POST, strict about unknown fields. Raises Refused with the server's words, NameTaken, ClusterError."""
+        namespace, name = str(manifest["metadata"]["namespace"]), str(manifest["metadata"]["name"])
+        try:
+            raw = self._api.request("POST", jobs_path(namespace), {"fieldValidation": "Strict"}, manifest)
+        except ApiError as error:
+            if error.status == 409 and error.reason == "AlreadyExists":
+                return self._exists(namespace, name, manifest)
+            if error.status in (400, 403, 404, 409, 413, 422):
+                raise Refused(_refusal(error, namespace)) from error
+            raise
+        self._store.created(job_facts(msgspec.json.decode(raw, type=Job)))
+        return True
+
+    def stop(self, job: JobFacts) -> None:
+        """`spec.suspend`: its controller deletes its pods and makes no new ones; the object stays."""
+        body = {"metadata": {"uid": job.uid}, "spec": {"suspend": True}}
+        self._change("PATCH", job, body, PATCH)
+
+    def delete(self, job: JobFacts) -> None:
+        """Foreground: the object stays, deleting, until its pods are gone."""
+        body = {"propagationPolicy": "Foreground", "preconditions": {"uid": job.uid}}
+        self._change("DELETE", job, body, "application/json")
+
+    def wait(self, seconds: float) -> bool:
+        """Until a Job or pod changed in a way that a round should look at."""
+        return self._changed.wait(seconds)
+
+    def tail(self, namespace: str, pod: str, lines: int) -> str:
+        """The end of the task container's log; empty when there is none to be had."""
+        query = {"container": CONTAINER, "tailLines": lines, "limitBytes": _LOG_BYTES}
+        try:
+            raw = self._api.request("GET", f"{pods_path(namespace, pod)}/log", query, read_seconds=5.0)
+        except ClusterError as error:
+            log.debug("no-log pod=%s error=%r", pod, str(error))
+            return ""
+        return raw.decode("utf-8", "replace")
+
+    def _exists(self, namespace: str, name: str, manifest: Mapping[str, Any]) -> bool:
+        try:
+            raw = self._api.request("GET", jobs_path(namespace, name))
+        except ApiError as error:
+            if error.status == 404:
+                raise ClusterError(f"Job {namespace}/{name} has just vanished: it is made in the next round") from error
+            raise
+        known = msgspec.json.decode(raw, type=Job)
+        if not same_job(known.metadata.labels, manifest["metadata"].get("labels") or {}):
+            raise NameTaken(f"a Job {namespace}/{name} exists that belongs to another task or queue entry")
+        if known.metadata.deletionTimestamp:
+            raise ClusterError(f"Job {namespace}/{name} is being deleted: it is made when it has gone")
+        self._store.created(job_facts(known))
+        return False
+
+    def _change(self, method: str, job: JobFacts, body: Any, content_type: str) -> None:
+        try:
+            self._api.request(method, jobs_path(job.namespace, job.name), None, body, content_type=content_type)
+        except ApiError as error:
+            if error.status not in (404, 409):  # gone, or another Job of this name: the uid is not ours
+                raise
+
+    def _explained(self, job: JobFacts) -> JobFacts:
+        """With the reason why a Job that should have a pod has none, which only Events tell."""
+        if job.over or job.stopped or job.deleting or job.pods_expected or any(pod.may_act for pod in job.pods):
+            self._asked_events.pop(job.uid, None)
+            return job
+        if job.created is None or datetime.now(timezone.utc) - job.created < timedelta(seconds=_NO_POD_SECONDS):
+            return job
+        at, why = self._asked_events.get(job.uid, (float("-inf"), ""))
+        if time.monotonic() - at > _NO_POD_AGAIN_SECONDS:
+            why = self._why_no_pod(job) or why
+            self._asked_events[job.uid] = (time.monotonic(), why)
+        return replace(job, no_pod_why=why) if why else job
+
+    def _why_no_pod(self, job: JobFacts) -> str:
+        query = {"fieldSelector": f"involvedObject.uid={job.uid},reason={_FAILED_CREATE}", "limit": 20}
+        try:
+            raw = self._api.request("GET", events_path(job.namespace), query, read_seconds=5.0)
+        except ClusterError as error:
+            log.debug("no-events job=%s error=%r", job.name, str(error))
+            return ""
+        found = msgspec.json.decode(raw, type=Page[Incident]).items
+        return found[-1].message.removeprefix("Error creating: ") if found else ""
+
+
+def _refusal(error: ApiError, namespace: str) -> str:
+    if error.status == 404:
+        return f"namespace {namespace} does not exist ({error.said})"
+    if error.status == 403 and "cannot create resource" in error.said:
+        return f"the controller may not make Jobs in namespace {namespace}: {error.said}"
+    return error.said or str(error)

@@ -1,0 +1,164 @@
+"""One control plane for all tests of a worker, one embedded server, and a world of its own for each test.
+
+KUBECONFIG_FOR_TESTS names another cluster's kubeconfig: then that one is used, and what needs our own is skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from clearml_api import queues, tasks
+from clearml_api.models import Task
+from clearml_api.session import Session
+from tests import support
+from tests.cluster import tools
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kube import Object, condition, jobs, pods
+from tests.cluster.simulated import ANNOTATION, SimulatedNodes, Step
+from tests.cluster.works import Bootstraps
+
+SETTINGS: Mapping[str, Any] = {
+    "pollSeconds": 0.3,
+    "reconcileSeconds": 2,
+    "orphanGraceSeconds": 3,
+    "defaultContainerImage": "podstrap-test/task:latest",
+}
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """The control plane."""
+    one = ControlPlane(tools.kubernetes(), tmp_path_factory.mktemp("plane"))
+    one.start()
+    yield one
+    one.stop()
+
+
+@pytest.fixture(scope="session")
+def bootstraps(api: Session) -> Bootstraps:
+    """What simulated pods do."""
+    return Bootstraps(api)
+
+
+@pytest.fixture(scope="session")
+def nodes(plane: ControlPlane, bootstraps: Bootstraps) -> Iterator[SimulatedNodes]:
+    """Two simulated nodes."""
+    one = SimulatedNodes(plane.client("admin"), ["simulated-1", "simulated-2"], bootstraps.works())
+    one.start()
+    yield one
+    one.stop()
+
+
+@dataclass
+class World:
+    """A namespace, a queue and a controller of a test's own."""
+
+    plane: ControlPlane
+    session: Session
+    environ: Mapping[str, str]
+    folder: Path
+    namespace: str
+    queue: str
+    queue_id: str
+    processes: list[support.Process] = field(default_factory=list)
+
+    def controller(self, queue: Mapping[str, Any] | None = None, *words: str, kubeconfig: Path | None = None,
+                   environ: Mapping[str, str] | None = None, **settings: Any) -> support.Process:  # fmt: skip
+        """Started; stopped at the test's end. `queue`: the settings of our queue; `settings`: the file's."""
+        number = len(self.processes)
+        file = self.folder / f"settings-{number}.yaml"
+        whole = {**SETTINGS, "namespace": self.namespace, "queues": {self.queue: dict(queue or {})}, **settings}
+        file.write_text(json.dumps(whole))
+        command = ["controller", "--config", str(file), "--kubeconfig"]
+        command += [str(kubeconfig or self.plane.kubeconfig("admin")), *words]
+        variables = {**support.base_environ(), **self.environ, **(environ or {})}
+        process = support.Process(command, variables, self.folder / f"controller-{number}.log")
+        self.processes.append(process)
+        process.start()
+        return process
+
+    def enqueue(self, name: str = "a task", code: str = "print('hello')", **script: Any) -> str:
+        task = support.create_task(self.session, name, code, **script)
+        tasks.enqueue(self.session, task, self.queue_id)
+        return task
+
+    def task(self, task: str) -> Task:
+        return support.task(self.session, task)
+
+    def jobs(self, task: str = "") -> list[Object]:
+        selector = {"labelSelector": f"podstrap.io/task={task}"} if task else {}
+        return self.plane.kube.items(jobs(self.namespace), **selector)
+
+    def pods(self, task: str = "") -> list[Object]:
+        selector = {"labelSelector": f"podstrap.io/task={task}"} if task else {}
+        return self.plane.kube.items(pods(self.namespace), **selector)
+
+    def pod(self, task: str, phase: str = "Running", seconds: float = 60) -> Object:
+        """The first pod of a task in a phase."""
+        return dict(
+            support.until(
+                lambda: next((one for one in self.pods(task) if one["status"]["phase"] == phase), None),
+                seconds,
+                lambda: self.describe(task),
+            )
+        )
+
+    def status(self, task: str, *wanted: str, seconds: float = 60) -> Task:
+        """The task once its status is one of those."""
+        support.until(lambda: self.task(task).status in wanted, seconds, lambda: self.describe(task))
+        return self.task(task)
+
+    def message(self, task: str, part: str, seconds: float = 60) -> None:
+        support.until(lambda: part in self.task(task).status_message, seconds, lambda: self.describe(task))
+
+    def describe(self, task: str = "") -> str:
+        found = [f"task {self.task(task)}"] if task else []
+        found += [
+            f"job {one['metadata']['name']} {one['spec'].get('suspend')} {one['status']}" for one in self.jobs(task)
+        ]
+        for one in self.pods(task):
+            found.append(
+                f"pod {one['metadata']['name']} {one['spec'].get('nodeName')} {json.dumps(one['status'])[:1500]}"
+            )
+        for process in self.processes:
+            found.append(process.text()[-3000:])
+        return "\n".join(found)
+
+
+@pytest.fixture
+def world(plane: ControlPlane, server_environ: dict[str, str], api: Session, tmp_path: Path) -> Iterator[World]:
+    """A namespace and a queue of its own."""
+    name = f"t-{uuid.uuid4().hex[:10]}"
+    plane.kube.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    one = World(plane, api, server_environ, tmp_path, name, name, queues.create(api, name))
+    yield one
+    for process in one.processes:
+        process.kill9()
+    with contextlib.suppress(requests.RequestException):
+        plane.kube.delete(f"/api/v1/namespaces/{name}")
+
+
+def steps(*found: Step, **more: Any) -> dict[str, Any]:
+    """Queue settings whose pods go through these steps on a simulated node."""
+    over = {
+        "annotations": {ANNOTATION: json.dumps(found)},
+        "nodeSelector": {"podstrap.test/node": "simulated"},
+        **more.pop("templateOverrides", {}),
+    }
+    return {"templateOverrides": over, **more}
+
+
+def job_reason(job: Object) -> str:
+    """Of a Job's failure; `Complete`, or empty while it lives."""
+    if found := condition(job, "Failed"):
+        return str(found["reason"])
+    return "Complete" if condition(job, "Complete") else ""
