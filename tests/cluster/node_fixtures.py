@@ -1,0 +1,65 @@
+"""Fixtures of a real node, its images and a registry. They use `control_plane`, which conftest.py gives.
+
+One node a test session: it takes seconds to start. Each xdist worker has its own, by name, bridge and subnet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import image_set, tools
+from tests.cluster.bridge import Bridge
+from tests.cluster.node import Node
+from tests.cluster.registry import Registry
+
+
+def worker() -> int:
+    """This test process's number, 0 without xdist."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+@pytest.fixture(scope="session")
+def bridge() -> Iterator[Bridge]:
+    """Up before the node, so that servers of the tests can listen on its address."""
+    if os.geteuid() != 0:
+        pytest.skip("a real node needs root: namespaces, mounts, cgroups, a bridge")
+    tools.packages(*tools.NODE_PACKAGES)
+    one = Bridge(f"psbr{worker()}", f"10.213.{worker()}.0/24")
+    one.down()
+    one.up()
+    yield one
+    one.down()
+
+
+@pytest.fixture(scope="session")
+def busybox_image() -> str:
+    """A small image that the node has."""
+    return image_set.BUSYBOX_IMAGE
+
+
+@pytest.fixture(scope="session")
+def node(bridge: Bridge, control_plane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:  # type: ignore[no-untyped-def]
+    """Ready, with the sandbox's image and busybox."""
+    folder = tmp_path_factory.mktemp("node")
+    kubeconfig: Path = control_plane.kubeconfig("admin")
+    one = Node(f"node{worker()}", tools.binaries(), kubeconfig, folder, bridge)
+    made = [make(folder) for make in (image_set.pause, image_set.busybox)]
+    archives = [image.save(folder / f"{number}.tar") for number, image in enumerate(made)]
+    try:
+        one.start(*archives)
+        yield one
+    finally:
+        one.stop()
+
+
+@pytest.fixture(scope="session")
+def registry(bridge: Bridge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """On the bridge's address, so that pods reach it as well as the node."""
+    one = Registry(tmp_path_factory.mktemp("registry"), bridge.address)
+    one.start()
+    yield one
+    one.stop()
