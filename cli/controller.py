@@ -127,7 +127,8 @@ def _in_kubernetes(options: argparse.Namespace, settings: Settings, session: Ses
     api = Api(options.kubeconfig, options.context)
     if "namespace" not in settings.model_fields_set and api.namespace:
         settings = settings.model_copy(update={"namespace": api.namespace})
-    identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}-{os.getpid()}"
+    # A container that is restarted in its pod is the same holder and leads on at once; a process elsewhere never is.
+    identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
     lease = Lease(api, settings.namespace, settings.instance, identity, session.configuration.api_host)
     home = _joined(lease, stop)
     if not home:

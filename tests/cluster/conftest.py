@@ -35,7 +35,7 @@ SETTINGS: Mapping[str, Any] = {
 
 
 @pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """The control plane."""
     one = ControlPlane(tools.kubernetes(), tmp_path_factory.mktemp("plane"))
     one.start()
@@ -50,9 +50,9 @@ def bootstraps(api: Session) -> Bootstraps:
 
 
 @pytest.fixture(scope="session")
-def nodes(plane: ControlPlane, bootstraps: Bootstraps) -> Iterator[SimulatedNodes]:
+def nodes(control_plane: ControlPlane, bootstraps: Bootstraps) -> Iterator[SimulatedNodes]:
     """Two simulated nodes."""
-    one = SimulatedNodes(plane.client("admin"), ["simulated-1", "simulated-2"], bootstraps.works())
+    one = SimulatedNodes(control_plane.client("admin"), ["simulated-1", "simulated-2"], bootstraps.works())
     one.start()
     yield one
     one.stop()
@@ -135,16 +135,16 @@ class World:
 
 
 @pytest.fixture
-def world(plane: ControlPlane, server_environ: dict[str, str], api: Session, tmp_path: Path) -> Iterator[World]:
+def world(control_plane: ControlPlane, server_environ: dict[str, str], api: Session, tmp_path: Path) -> Iterator[World]:
     """A namespace and a queue of its own."""
     name = f"t-{uuid.uuid4().hex[:10]}"
-    plane.kube.create("/api/v1/namespaces", {"metadata": {"name": name}})
-    one = World(plane, api, server_environ, tmp_path, name, name, queues.create(api, name))
+    control_plane.kube.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    one = World(control_plane, api, server_environ, tmp_path, name, name, queues.create(api, name))
     yield one
     for process in one.processes:
         process.kill9()
     with contextlib.suppress(requests.RequestException):
-        plane.kube.delete(f"/api/v1/namespaces/{name}")
+        control_plane.kube.delete(f"/api/v1/namespaces/{name}")
 
 
 def steps(*found: Step, **more: Any) -> dict[str, Any]:
