@@ -152,7 +152,7 @@ class Node:
 
     def _environ(self) -> dict[str, str]:
         path = f"{self._binaries}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        return {"PATH": path, "HOME": str(self.folder), "LANG": os.environ.get("LANG", "C.UTF-8")}
+        return {"PATH": path, "HOME": str(self.folder / "lib"), "LANG": os.environ.get("LANG", "C.UTF-8")}
 
     def _write_settings(self) -> None:
         runc, address = self._binaries / "runc", self.bridge.address

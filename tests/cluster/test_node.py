@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,13 +47,14 @@ def create_pod(kube: Kube, name: str, spec: dict[str, Any]) -> None:
 
 
 def ended(kube: Kube, node: Node, name: str, kind: str) -> dict[str, Any]:
-    """How the job's only container ended, once the Job has the condition `kind`."""
+    """How the job's only container ended, once the Job has ended; `kind` is Complete or Failed."""
 
-    def has_ended() -> bool:
+    def condition() -> str:
         conditions = kube.get(jobs(NAMESPACE, name))["status"].get("conditions", ())
-        return any(one["type"] == kind and one["status"] == "True" for one in conditions)
+        return next((one["type"] for one in conditions if one["type"] in ("Complete", "Failed")), "")
 
-    until(has_ended, 30, lambda: f"{pod_of(kube, name)}\n{node.logs()}")
+    until(condition, 60, lambda: f"{pod_of(kube, name)['status']}\n{node.logs()}")
+    assert condition() == kind, pod_of(kube, name)["status"]
     state: dict[str, Any] = pod_of(kube, name)["status"]["containerStatuses"][0]["state"]["terminated"]
     return state
 
@@ -66,7 +66,7 @@ def pod_of(kube: Kube, job: str) -> dict[str, Any]:
 def running(kube: Kube, node: Node, name: str) -> dict[str, Any]:
     """The pod once it runs."""
     find = lambda: kube.get(pods(NAMESPACE, name))  # noqa: E731
-    until(lambda: find()["status"].get("phase") == "Running", 30, lambda: f"{find()}\n{node.logs()}")
+    until(lambda: find()["status"].get("phase") == "Running", 60, lambda: f"{find()['status']}\n{node.logs()}")
     found: dict[str, Any] = find()
     return found
 
@@ -122,7 +122,7 @@ def test_a_pod_reaches_a_server_of_the_tests(kube: Kube, node: Node, tmp_path: P
 
 
 def test_a_pod_runs_podstrap_of_this_working_tree(kube: Kube, node: Node, task_image: str) -> None:
-    run_job(kube, "podstrap", pod("podstrap --version && uv --version && git --version", image=task_image))
+    run_job(kube, "podstrap", pod("podstrap --version && /opt/podstrap/bin/uv --version && git --version", image=task_image))
     ended(kube, node, "podstrap", "Complete")
     assert "podstrap 0+unknown\nuv " in node.kubectl("logs", "job/podstrap")
 
@@ -146,7 +146,7 @@ def test_root_in_a_pod_with_its_own_users_is_nobody_on_the_node(kube: Kube, node
 
 
 def test_a_node_whose_kubelet_died_is_lost_and_comes_back_with_its_pods(kube: Kube, node: Node) -> None:
-    create_pod(kube, "stays", pod("exec sleep 600"))
+    create_pod(kube, "stays", {**pod("exec sleep 600"), "nodeName": node.name})
     before = running(kube, node, "stays")["status"]["containerStatuses"][0]["containerID"]
     node.kill_kubelet()
     try:
@@ -171,7 +171,7 @@ def test_stop_leaves_nothing_behind(control_plane: ControlPlane, node: Node, tmp
     processes = two.cgroup.processes()
     assert len(processes) >= 3, "pause, sh and sleep"
     assert len(bridge.ports()) == 1
-    before = time.monotonic(); two.stop(); print('STOP', time.monotonic()-before)
+    two.stop()
     bridge.down()
     assert not [pid for pid in processes if Path(f"/proc/{pid}").exists()]
     assert not bridge.exists()
@@ -185,7 +185,7 @@ def test_stop_leaves_nothing_behind(control_plane: ControlPlane, node: Node, tmp
 
 
 def test_a_node_comes_back_after_a_power_cut(kube: Kube, node: Node) -> None:
-    create_pod(kube, "cut", {**pod("exec sleep 600"), "restartPolicy": "Always"})
+    create_pod(kube, "cut", {**pod("exec sleep 600"), "restartPolicy": "Always", "nodeName": node.name})
     running(kube, node, "cut")
     node.power_off()
     assert node.cgroup.processes() == []
