@@ -81,9 +81,10 @@ def _code() -> Iterator[Entry]:
 def _task_base() -> Layer:
     """A root file system of Debian with podstrap's requirements in a virtual environment at /opt/podstrap."""
     wanted = task_requirements()
+    pip = f"{_HOME}/bin/python -m pip"
     hooks = [
         f'chroot "$1" python3 -m venv {_HOME}',
-        f'chroot "$1" {_HOME}/bin/python -m pip install --quiet --no-index --find-links /tmp/wheels -r /tmp/wheels/wanted',
+        f'chroot "$1" {pip} install --quiet --no-index --find-links /tmp/wheels -r /tmp/wheels/wanted',
         'rm -r "$1/tmp/wheels"',
     ]
 

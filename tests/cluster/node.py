@@ -13,8 +13,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tests.cluster import node_settings
 from tests.cluster.bridge import Bridge
@@ -62,11 +62,8 @@ class Node:
         self._remove_leftovers()
         self._kernel = {name: _kernel_setting(name).read_text() for name in _KERNEL_SETTINGS}
         self.bridge.up()
-        self.cgroup.create()
         self._write_settings()
-        self._room.open()
-        self._containerd.start()
-        self._until(self._containerd_answers, self._containerd)
+        self._boot()
         for image in images:
             self.import_image(image)
         self.start_kubelet()
@@ -87,9 +84,9 @@ class Node:
 
     def start_kubelet(self) -> None:
         """Until the Node object is Ready, by a heartbeat of this kubelet."""
-        started = time.time()
+        before = self._ready_heartbeat()
         self._kubelet.start()
-        self._until(lambda: self._ready_since(started), self._kubelet)
+        self._until(lambda: self._ready_heartbeat() not in ("", before), self._kubelet)
 
     def pause_kubelet(self) -> None:
         """SIGSTOP: as a node that hangs. `resume_kubelet` lets it go on."""
@@ -103,12 +100,11 @@ class Node:
         self._room.close()
         self._kubelet.end()
         self._containerd.end()
+        self._remove_leftovers()
 
     def power_on(self) -> None:
         """After `power_off`: what was on its disk is there, its pods' processes are not."""
-        self._room.open()
-        self._containerd.start()
-        self._until(self._containerd_answers, self._containerd)
+        self._boot()
         self.start_kubelet()
 
     def import_image(self, archive: Path) -> None:
@@ -138,7 +134,12 @@ class Node:
 
     def kubectl(self, *words: str) -> str:
         """kubectl's output; AssertionError with what it said on failure."""
-        command = [self._binaries / "kubectl", f"--kubeconfig={self._kubeconfig}", "--request-timeout=20s", *words]
+        command: list[str | Path] = [
+            self._binaries / "kubectl",
+            f"--kubeconfig={self._kubeconfig}",
+            "--request-timeout=20s",
+            *words,
+        ]
         done = subprocess.run(command, env=self._environ(), capture_output=True, text=True)
         assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr[-2000:]}"
         return done.stdout
@@ -164,22 +165,24 @@ class Node:
         settings = node_settings.kubelet(address, free_port(), self.cgroup.path)
         (self._etc / "kubelet.yaml").write_text(settings)
 
+    def _boot(self) -> None:
+        self.cgroup.create()
+        self._room.open()
+        self._containerd.start()
+        self._until(self._containerd_answers, self._containerd)
+
     def _containerd_answers(self) -> bool:
         words = self._room.words(self._binaries / "ctr", "version")
         return subprocess.run(words, env=self._environ(), capture_output=True).returncode == 0
 
-    def _ready_since(self, moment: float) -> bool:
-        try:
-            node: dict[str, Any] = json.loads(self.kubectl("get", "node", self.name, "--output=json"))
-        except AssertionError:  # not registered yet
-            return False
-        conditions = node.get("status", {}).get("conditions", ())
-        return any(
-            one["type"] == "Ready" and one["status"] == "True" and _seconds(one["lastHeartbeatTime"]) >= int(moment)
-            for one in conditions
-        )
+    def _ready_heartbeat(self) -> str:
+        """When the kubelet last said it was ready; empty when it did not, or said it is not."""
+        found = self.kubectl("get", "node", self.name, "--output=json", "--ignore-not-found")
+        conditions = json.loads(found)["status"]["conditions"] if found else ()
+        ready = (one for one in conditions if one["type"] == "Ready" and one["status"] == "True")
+        return next((str(one["lastHeartbeatTime"]) for one in ready), "")
 
-    def _until(self, what: Any, program: Program) -> None:
+    def _until(self, what: Callable[[], object], program: Program) -> None:
         end = time.monotonic() + READY_SECONDS
         while not what():
             assert program.running(), program.tail()
@@ -194,9 +197,3 @@ class Node:
 
 def _kernel_setting(name: str) -> Path:
     return Path("/proc/sys") / name
-
-
-def _seconds(timestamp: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()

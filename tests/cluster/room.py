@@ -79,7 +79,7 @@ class Room:
 
     def words(self, *command: str | Path) -> list[str | Path]:
         """The command that runs `command` inside."""
-        return ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--wd=/", *command]
+        return ["nsenter", f"--target={self.pid}", "--mount", "--pid", *command]
 
 
 class Program:

@@ -21,14 +21,19 @@ from tests.cluster.registry import Registry
 from tests.support import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("node")]
-NAMESPACE = "default"
+NAMESPACE = "node-tests"
 BUSYBOX = image_set.BUSYBOX_IMAGE
 
 
 @pytest.fixture(scope="module")
-def kube(control_plane: ControlPlane, node: Node) -> Kube:
-    """The API server of a cluster that has the node."""
-    return control_plane.kube
+def kube(control_plane: ControlPlane, node: Node) -> Iterator[Kube]:
+    """The API server of a cluster that has the node, and a namespace for these tests."""
+    one, path = control_plane.kube, f"/api/v1/namespaces/{NAMESPACE}"
+    one.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    until(lambda: one.find(f"{path}/serviceaccounts/default"), 30)
+    yield one
+    one.delete(path)
+    until(lambda: not one.items(pods(NAMESPACE)), 60, node.logs)
 
 
 def pod(script: str, image: str = BUSYBOX, **container: Any) -> dict[str, Any]:
@@ -65,16 +70,23 @@ def pod_of(kube: Kube, job: str) -> dict[str, Any]:
 
 def running(kube: Kube, node: Node, name: str) -> dict[str, Any]:
     """The pod once it runs."""
-    find = lambda: kube.get(pods(NAMESPACE, name))  # noqa: E731
+
+    def find() -> dict[str, Any]:
+        found: dict[str, Any] = kube.get(pods(NAMESPACE, name))
+        return found
+
     until(lambda: find()["status"].get("phase") == "Running", 60, lambda: f"{find()['status']}\n{node.logs()}")
-    found: dict[str, Any] = find()
-    return found
+    return find()
+
+
+def log(node: Node, name: str) -> str:
+    return node.kubectl("logs", f"--namespace={NAMESPACE}", name)
 
 
 def test_a_job_succeeds_and_its_log_can_be_read(kube: Kube, node: Node) -> None:
     run_job(kube, "succeeds", pod("echo hello"))
     assert ended(kube, node, "succeeds", "Complete")["exitCode"] == 0
-    assert node.kubectl("logs", "job/succeeds") == "hello\n"
+    assert log(node, "job/succeeds") == "hello\n"
 
 
 def test_an_exit_code_reaches_the_job(kube: Kube, node: Node) -> None:
@@ -118,13 +130,13 @@ def test_a_pod_reaches_a_server_of_the_tests(kube: Kube, node: Node, tmp_path: P
     with serving(tmp_path, node.bridge_address) as url:
         run_job(kube, "reaches", pod(f"wget -q -O - {url}/word"))
         ended(kube, node, "reaches", "Complete")
-    assert node.kubectl("logs", "job/reaches") == "found"
+    assert log(node, "job/reaches") == "found"
 
 
 def test_a_pod_runs_podstrap_of_this_working_tree(kube: Kube, node: Node, task_image: str) -> None:
-    run_job(kube, "podstrap", pod("podstrap --version && /opt/podstrap/bin/uv --version && git --version", image=task_image))
-    ended(kube, node, "podstrap", "Complete")
-    assert "podstrap 0+unknown\nuv " in node.kubectl("logs", "job/podstrap")
+    run_job(kube, "podstrap", pod("git --version && exec podstrap bootstrap", image=task_image))
+    assert ended(kube, node, "podstrap", "Failed")["exitCode"] == 1
+    assert "PODSTRAP_TASK_ID" in log(node, "job/podstrap"), "it says what it needs"
 
 
 def test_a_folder_comes_from_an_image_of_its_own(kube: Kube, node: Node, tmp_path: Path) -> None:
@@ -135,13 +147,13 @@ def test_a_folder_comes_from_an_image_of_its_own(kube: Kube, node: Node, tmp_pat
     spec["volumes"] = [{"name": "tool", "image": {"reference": image.reference, "pullPolicy": "IfNotPresent"}}]
     run_job(kube, "image-volume", spec)
     ended(kube, node, "image-volume", "Complete")
-    assert node.kubectl("logs", "job/image-volume").startswith("from the volume\n")
+    assert log(node, "job/image-volume").startswith("from the volume\n")
 
 
 def test_root_in_a_pod_with_its_own_users_is_nobody_on_the_node(kube: Kube, node: Node) -> None:
     run_job(kube, "users", {**pod("cat /proc/self/uid_map"), "hostUsers": False})
     ended(kube, node, "users", "Complete")
-    inside, outside, _ = node.kubectl("logs", "job/users").split()
+    inside, outside, _ = log(node, "job/users").split()
     assert (inside, int(outside) > 0) == ("0", True)
 
 
@@ -158,8 +170,8 @@ def test_a_node_whose_kubelet_died_is_lost_and_comes_back_with_its_pods(kube: Ku
     kube.delete(pods(NAMESPACE, "stays"))
 
 
-def test_stop_leaves_nothing_behind(control_plane: ControlPlane, node: Node, tmp_path: Path) -> None:
-    kube, mounts = control_plane.kube, Path("/proc/mounts").read_text()
+def test_stop_leaves_nothing_behind(control_plane: ControlPlane, kube: Kube, tmp_path: Path) -> None:
+    mounts = Path("/proc/mounts").read_text()
     bridge = Bridge("psbr-two", "10.213.200.0/24")
     two = Node("two", tools.binaries(), control_plane.kubeconfig("admin"), tmp_path / "two", bridge)
     archives = [make(tmp_path).save(tmp_path / "image.tar") for make in (image_set.pause,)]
@@ -175,7 +187,7 @@ def test_stop_leaves_nothing_behind(control_plane: ControlPlane, node: Node, tmp
     bridge.down()
     assert not [pid for pid in processes if Path(f"/proc/{pid}").exists()]
     assert not bridge.exists()
-    assert not [path for path in Path("/sys/fs/cgroup").rglob("podstrap-two")]
+    assert not list(Path("/sys/fs/cgroup").rglob("podstrap-two"))
     assert Path("/proc/mounts").read_text() == mounts
     assert [Path(f"/proc/sys/vm/{name}").read_text() for name in ("overcommit_memory", "panic_on_oom")] == settings
     assert sorted(path.name for path in two.folder.iterdir() if path.is_dir()) == ["etc", "log"]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import tools
 from tests.support import REPOSITORY_ROOT, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces")]
