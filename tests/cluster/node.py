@@ -2,8 +2,8 @@
 
 What flows: the kubelet sees a pod at the API server, asks containerd, which pulls the image, plugs the pod to the
 node's bridge and has runc start it below the node's cgroup. Processes and mounts live in a room that ends with the
-tests (room.py); what is left to undo is the cgroup, the bridge and a few kernel settings, all undone by `stop`, or by
-the next `start` of a node with this name when the tests were killed.
+tests (room.py); what is left to undo is the cgroup and what is plugged to the bridge, undone by `stop`, or by the next
+`start` of a node with this name when the tests were killed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,17 @@ from tests.support import free_port
 CNI_BINARIES = Path("/usr/lib/cni")
 READY_SECONDS = 60
 _KERNEL_SETTINGS = ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops")
-"""What a kubelet sets for the whole machine (kubelet/cm, setupKernelTunables)."""
+"""What a kubelet sets for the whole machine (kubelet/cm, setupKernelTunables). Ours sets copies that it alone sees."""
+_WITH_OWN_SETTINGS = """
+mount --make-private /proc
+copies=$1; shift
+for setting in {settings}; do
+    mkdir -p "$copies/$(dirname $setting)"
+    cat /proc/sys/$setting > "$copies/$setting"
+    mount --bind "$copies/$setting" /proc/sys/$setting
+done
+exec "$@"
+""".format(settings=" ".join(_KERNEL_SETTINGS))
 
 
 class Node:
@@ -45,10 +55,13 @@ class Node:
         self._kubeconfig = kubeconfig
         self._etc = folder / "etc"
         self._room = Room(folder, binaries / "pause")
-        self._kernel: dict[str, str] = {}
-        self._containerd = self._program("containerd", "--config", self._etc / "containerd.toml")
+        self._containerd = self._program(
+            "containerd", binaries / "containerd", "--config", self._etc / "containerd.toml"
+        )
         self._kubelet = self._program(
-            "kubelet", f"--config={self._etc}/kubelet.yaml", f"--kubeconfig={kubeconfig}",
+            "kubelet", "unshare", "--mount", "--propagation=unchanged",
+            "sh", "-ec", _WITH_OWN_SETTINGS, "sh", folder / "lib" / "kernel-settings",
+            binaries / "kubelet", f"--config={self._etc}/kubelet.yaml", f"--kubeconfig={kubeconfig}",
             f"--hostname-override={name}", f"--node-ip={bridge.address}",
         )  # fmt: skip
 
@@ -60,7 +73,6 @@ class Node:
     def start(self, *images: Path) -> None:
         """Up to Ready, with these archives imported before. AssertionError with the programs' last words."""
         self._remove_leftovers()
-        self._kernel = {name: _kernel_setting(name).read_text() for name in _KERNEL_SETTINGS}
         self.bridge.up()
         self._write_settings()
         self._boot()
@@ -74,9 +86,6 @@ class Node:
         self._room.close()
         self._room.clear()
         self._remove_leftovers()
-        for name, value in self._kernel.items():
-            _kernel_setting(name).write_text(value)
-        self._kernel = {}
 
     def kill_kubelet(self) -> None:
         """As if it crashed: heartbeats end, the pods run on."""
@@ -149,7 +158,7 @@ class Node:
         return f"{self._containerd.tail()}\n{self._kubelet.tail()}"
 
     def _program(self, name: str, *words: str | Path) -> Program:
-        return Program(self._room, [self._binaries / name, *words], self.folder / f"{name}.log", self._environ())
+        return Program(name, self._room, list(words), self.folder / f"{name}.log", self._environ())
 
     def _environ(self) -> dict[str, str]:
         path = f"{self._binaries}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -193,7 +202,3 @@ class Node:
         """Of this name. A room's processes die with its tests, so whoever is still there belongs to a living test."""
         self.cgroup.remove()
         self.bridge.unplug()
-
-
-def _kernel_setting(name: str) -> Path:
-    return Path("/proc/sys") / name

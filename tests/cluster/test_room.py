@@ -20,7 +20,8 @@ from tests.cluster import tools
 from tests.cluster.room import Program, Room
 room = Room(Path(sys.argv[1]), tools.pause())
 room.open()
-program = Program(room, ["sh", "-c", "mount -t tmpfs none /run && sleep 987 & sleep 987"], Path(sys.argv[2]), {})
+words = ["sh", "-c", "mount -t tmpfs none /run && sleep 987 & sleep 987"]
+program = Program("sleep", room, words, Path(sys.argv[2]), {})
 program.start()
 print(room.pid, flush=True)
 sys.stdin.read()
