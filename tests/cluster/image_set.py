@@ -58,6 +58,7 @@ def task(folder: Path, reference: str = TASK_IMAGE) -> Image:
 def task_requirements() -> list[str]:
     """What podstrap needs in a pod, as pyproject.toml says it: its own requirements and those of the extra `pod`."""
     wanted = [Requirement(line) for line in requires("podstrap") or ()]
+    assert wanted, "podstrap is not installed in this environment, so its requirements are not known: make setup"
     own = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": "pod"})]
     return sorted(f"{one.name}{one.specifier}" for one in own)
 
