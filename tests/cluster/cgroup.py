@@ -39,7 +39,7 @@ class Cgroup:
 
     def processes(self) -> list[int]:
         """Process ids in it and below, each once."""
-        found = set()
+        found: set[int] = set()
         for group in self._groups():
             with contextlib.suppress(OSError):
                 found.update(int(line) for line in (group / "cgroup.procs").read_text().split())

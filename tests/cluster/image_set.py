@@ -6,11 +6,13 @@ is kept in the cache; our own code is a layer on top, made anew each time so tha
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import requires
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -44,20 +46,28 @@ def busybox(folder: Path, reference: str = BUSYBOX_IMAGE) -> Image:
     entries = [Entry("bin"), Entry("etc"), Entry("root"), Entry("tmp", mode=0o1777), Entry("etc/passwd", _USERS, 0o644)]
     entries.append(Entry("bin/busybox", _BUSYBOX))
     entries += [Entry(f"bin/{name}", link="busybox") for name in applets if name != "busybox"]
-    return Image(reference, (write_layer(folder / "busybox.layer.tar", entries),), {"Cmd": ["sh"]})
+    return Image(reference, (write_layer(folder / "busybox.layer.tar", entries),), {"Cmd": ["sh"], **_label(reference)})
 
 
 def task(folder: Path, reference: str = TASK_IMAGE) -> Image:
     """Where tasks run: python3, git and the `podstrap` command, with the code of this working tree."""
     code = write_layer(folder / "podstrap.layer.tar", _code())
-    return Image(reference, (_task_base(), code), {"Cmd": ["bash"]})
+    return Image(reference, (_task_base(), code), {"Cmd": ["bash"], **_label(reference)})
 
 
 def task_requirements() -> list[str]:
     """What podstrap needs in a pod, as pyproject.toml says it: its own requirements and those of the extra `pod`."""
     wanted = [Requirement(line) for line in requires("podstrap") or ()]
+    assert wanted, "podstrap is not installed in this environment, so its requirements are not known: make setup"
     own = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": "pod"})]
     return sorted(f"{one.name}{one.specifier}" for one in own)
+
+
+def _label(reference: str) -> dict[str, Any]:
+    """Makes each reference an image of its own. A kubelet that pulled an image by one name wants to pull it by the
+    other too, though it is there (imagePullCredentialsVerificationPolicy: only what it never pulled is free).
+    """
+    return {"Labels": {"test.podstrap/reference": reference}}
 
 
 def _code() -> Iterator[Entry]:
@@ -72,9 +82,10 @@ def _code() -> Iterator[Entry]:
 def _task_base() -> Layer:
     """A root file system of Debian with podstrap's requirements in a virtual environment at /opt/podstrap."""
     wanted = task_requirements()
+    pip = f"{_HOME}/bin/python -m pip"
     hooks = [
         f'chroot "$1" python3 -m venv {_HOME}',
-        f'chroot "$1" {_HOME}/bin/python -m pip install --quiet --no-index --find-links /tmp/wheels {" ".join(wanted)}',
+        f'chroot "$1" {pip} install --quiet --no-index --find-links /tmp/wheels -r /tmp/wheels/wanted',
         'rm -r "$1/tmp/wheels"',
     ]
 
@@ -82,13 +93,12 @@ def _task_base() -> Layer:
         tools.packages("mmdebstrap")
         wheels = folder / "wheels"
         tools.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", wheels, *wanted])
+        (wheels / "wanted").write_text("\n".join(wanted))
         chosen = [f"--include={','.join(DEBIAN)}", "--variant=minbase", "--mode=root", "--format=tar"]
         run = [f"--customize-hook={hook}" for hook in (f'cp -r "{wheels}" "$1/tmp/wheels"', *hooks)]
         tools.run(["mmdebstrap", *chosen, *run, SUITE, folder / "layer.tar"])
         Layer(folder / "layer.tar").remember()
-        for wheel in wheels.iterdir():
-            wheel.unlink()
-        wheels.rmdir()
+        shutil.rmtree(wheels)
 
-    name = f"task-base-{tools.key(SUITE, *DEBIAN, *hooks)}"
+    name = f"task-base-{tools.key(SUITE, *DEBIAN, *hooks, *wanted)}"
     return Layer(tools.once(name, build) / "layer.tar")

@@ -2,8 +2,8 @@
 
 What flows: the kubelet sees a pod at the API server, asks containerd, which pulls the image, plugs the pod to the
 node's bridge and has runc start it below the node's cgroup. Processes and mounts live in a room that ends with the
-tests (room.py); what is left to undo is the cgroup, the bridge and a few kernel settings, all undone by `stop`, or by
-the next `start` of a node with this name when the tests were killed.
+tests (room.py); what is left to undo is the cgroup and what is plugged to the bridge, undone by `stop`, or by the next
+`start` of a node with this name when the tests were killed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tests.cluster import node_settings
 from tests.cluster.bridge import Bridge
@@ -25,7 +25,17 @@ from tests.support import free_port
 CNI_BINARIES = Path("/usr/lib/cni")
 READY_SECONDS = 60
 _KERNEL_SETTINGS = ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops")
-"""What a kubelet sets for the whole machine (kubelet/cm, setupKernelTunables)."""
+"""What a kubelet sets for the whole machine (kubelet/cm, setupKernelTunables). Ours sets copies that it alone sees."""
+_WITH_OWN_SETTINGS = """
+mount --make-private /proc
+copies=$1; shift
+for setting in {settings}; do
+    mkdir -p "$copies/$(dirname $setting)"
+    cat /proc/sys/$setting > "$copies/$setting"
+    mount --bind "$copies/$setting" /proc/sys/$setting
+done
+exec "$@"
+""".format(settings=" ".join(_KERNEL_SETTINGS))
 
 
 class Node:
@@ -45,10 +55,13 @@ class Node:
         self._kubeconfig = kubeconfig
         self._etc = folder / "etc"
         self._room = Room(folder, binaries / "pause")
-        self._kernel: dict[str, str] = {}
-        self._containerd = self._program("containerd", "--config", self._etc / "containerd.toml")
+        self._containerd = self._program(
+            "containerd", binaries / "containerd", "--config", self._etc / "containerd.toml"
+        )
         self._kubelet = self._program(
-            "kubelet", f"--config={self._etc}/kubelet.yaml", f"--kubeconfig={kubeconfig}",
+            "kubelet", "unshare", "--mount", "--propagation=unchanged",
+            "sh", "-ec", _WITH_OWN_SETTINGS, "sh", folder / "lib" / "kernel-settings",
+            binaries / "kubelet", f"--config={self._etc}/kubelet.yaml", f"--kubeconfig={kubeconfig}",
             f"--hostname-override={name}", f"--node-ip={bridge.address}",
         )  # fmt: skip
 
@@ -60,13 +73,9 @@ class Node:
     def start(self, *images: Path) -> None:
         """Up to Ready, with these archives imported before. AssertionError with the programs' last words."""
         self._remove_leftovers()
-        self._kernel = {name: _kernel_setting(name).read_text() for name in _KERNEL_SETTINGS}
         self.bridge.up()
-        self.cgroup.create()
         self._write_settings()
-        self._room.open()
-        self._containerd.start()
-        self._until(self._containerd_answers, self._containerd)
+        self._boot()
         for image in images:
             self.import_image(image)
         self.start_kubelet()
@@ -77,9 +86,6 @@ class Node:
         self._room.close()
         self._room.clear()
         self._remove_leftovers()
-        for name, value in self._kernel.items():
-            _kernel_setting(name).write_text(value)
-        self._kernel = {}
 
     def kill_kubelet(self) -> None:
         """As if it crashed: heartbeats end, the pods run on."""
@@ -87,9 +93,9 @@ class Node:
 
     def start_kubelet(self) -> None:
         """Until the Node object is Ready, by a heartbeat of this kubelet."""
-        started = time.time()
+        before = self._ready_heartbeat()
         self._kubelet.start()
-        self._until(lambda: self._ready_since(started), self._kubelet)
+        self._until(lambda: self._ready_heartbeat() not in ("", before), self._kubelet)
 
     def pause_kubelet(self) -> None:
         """SIGSTOP: as a node that hangs. `resume_kubelet` lets it go on."""
@@ -103,12 +109,11 @@ class Node:
         self._room.close()
         self._kubelet.end()
         self._containerd.end()
+        self._remove_leftovers()
 
     def power_on(self) -> None:
         """After `power_off`: what was on its disk is there, its pods' processes are not."""
-        self._room.open()
-        self._containerd.start()
-        self._until(self._containerd_answers, self._containerd)
+        self._boot()
         self.start_kubelet()
 
     def import_image(self, archive: Path) -> None:
@@ -138,7 +143,12 @@ class Node:
 
     def kubectl(self, *words: str) -> str:
         """kubectl's output; AssertionError with what it said on failure."""
-        command = [self._binaries / "kubectl", f"--kubeconfig={self._kubeconfig}", "--request-timeout=20s", *words]
+        command: list[str | Path] = [
+            self._binaries / "kubectl",
+            f"--kubeconfig={self._kubeconfig}",
+            "--request-timeout=20s",
+            *words,
+        ]
         done = subprocess.run(command, env=self._environ(), capture_output=True, text=True)
         assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr[-2000:]}"
         return done.stdout
@@ -148,11 +158,11 @@ class Node:
         return f"{self._containerd.tail()}\n{self._kubelet.tail()}"
 
     def _program(self, name: str, *words: str | Path) -> Program:
-        return Program(self._room, [self._binaries / name, *words], self.folder / f"{name}.log", self._environ())
+        return Program(name, self._room, list(words), self.folder / f"{name}.log", self._environ())
 
     def _environ(self) -> dict[str, str]:
         path = f"{self._binaries}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        return {"PATH": path, "HOME": str(self.folder), "LANG": os.environ.get("LANG", "C.UTF-8")}
+        return {"PATH": path, "HOME": str(self.folder / "lib"), "LANG": os.environ.get("LANG", "C.UTF-8")}
 
     def _write_settings(self) -> None:
         runc, address = self._binaries / "runc", self.bridge.address
@@ -164,22 +174,24 @@ class Node:
         settings = node_settings.kubelet(address, free_port(), self.cgroup.path)
         (self._etc / "kubelet.yaml").write_text(settings)
 
+    def _boot(self) -> None:
+        self.cgroup.create()
+        self._room.open()
+        self._containerd.start()
+        self._until(self._containerd_answers, self._containerd)
+
     def _containerd_answers(self) -> bool:
         words = self._room.words(self._binaries / "ctr", "version")
         return subprocess.run(words, env=self._environ(), capture_output=True).returncode == 0
 
-    def _ready_since(self, moment: float) -> bool:
-        try:
-            node: dict[str, Any] = json.loads(self.kubectl("get", "node", self.name, "--output=json"))
-        except AssertionError:  # not registered yet
-            return False
-        conditions = node.get("status", {}).get("conditions", ())
-        return any(
-            one["type"] == "Ready" and one["status"] == "True" and _seconds(one["lastHeartbeatTime"]) >= int(moment)
-            for one in conditions
-        )
+    def _ready_heartbeat(self) -> str:
+        """When the kubelet last said it was ready; empty when it did not, or said it is not."""
+        found = self.kubectl("get", "node", self.name, "--output=json", "--ignore-not-found")
+        conditions = json.loads(found)["status"]["conditions"] if found else ()
+        ready = (one for one in conditions if one["type"] == "Ready" and one["status"] == "True")
+        return next((str(one["lastHeartbeatTime"]) for one in ready), "")
 
-    def _until(self, what: Any, program: Program) -> None:
+    def _until(self, what: Callable[[], object], program: Program) -> None:
         end = time.monotonic() + READY_SECONDS
         while not what():
             assert program.running(), program.tail()
@@ -190,13 +202,3 @@ class Node:
         """Of this name. A room's processes die with its tests, so whoever is still there belongs to a living test."""
         self.cgroup.remove()
         self.bridge.unplug()
-
-
-def _kernel_setting(name: str) -> Path:
-    return Path("/proc/sys") / name
-
-
-def _seconds(timestamp: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()

@@ -54,7 +54,7 @@ SystemdCgroup = false
 
 
 def pod_network(bridge: str, address: str, subnet: str) -> str:
-    """A CNI list: one bridge, addresses kept by host-local. The bridge is made by us, so the plugin changes no sysctl."""
+    """A CNI list: our bridge, addresses by host-local. The bridge is there before, so the plugin sets no sysctl."""
     ranges: list[Any] = [[{"subnet": subnet, "gateway": address}]]
     plugin = {
         "type": "bridge",

@@ -79,13 +79,14 @@ class Room:
 
     def words(self, *command: str | Path) -> list[str | Path]:
         """The command that runs `command` inside."""
-        return ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--wd=/", *command]
+        return ["nsenter", f"--target={self.pid}", "--mount", "--pid", *command]
 
 
 class Program:
     """A program that stays, inside a room; its output in `log`."""
 
-    def __init__(self, room: Room, words: list[str | Path], log: Path, environ: dict[str, str]) -> None:
+    def __init__(self, name: str, room: Room, words: list[str | Path], log: Path, environ: dict[str, str]) -> None:
+        self.name = name
         self.log = log
         self._room = room
         self._words = words
@@ -93,7 +94,7 @@ class Program:
         self._entered: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        assert not self.running(), f"{self._words[0]} runs already"
+        assert not self.running(), f"{self.name} runs already"
         with self.log.open("ab") as log:
             self._entered = subprocess.Popen(
                 self._room.words(*self._words), env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -122,8 +123,7 @@ class Program:
 
     def tail(self, size: int = 4000) -> str:
         """The end of its log, named."""
-        name = Path(self._words[0]).name
-        return f"{name}: {self.log.read_text(errors='replace')[-size:]}" if self.log.exists() else f"{name}: no log"
+        return f"{self.name}: {self.log.read_text(errors='replace')[-size:] if self.log.exists() else 'no log'}"
 
     def _pids(self) -> list[int]:
         if not self.running():
