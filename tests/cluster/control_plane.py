@@ -6,9 +6,12 @@ Ports are free ones, state lies in a folder, everything ends with `stop`. Ready 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import secrets
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -17,12 +20,13 @@ import requests
 import yaml
 
 from tests.cluster.kube import Kube
-from tests.support import free_port
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 READY_SECONDS = 90
 NODE_LOST_SECONDS = 8
 """After so long without a heartbeat a node is NotReady. (40 in production.)"""
+_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+"""The kernel ends them when the tests are killed."""
 _CLIENT_QPS = ("--kube-api-qps=300", "--kube-api-burst=600")
 """As a busy cluster sets them; the defaults (20 a second) would measure themselves."""
 
@@ -36,7 +40,7 @@ class ControlPlane:
         self._addresses = ("127.0.0.1", *addresses)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._tokens = {"admin": secrets.token_hex(16)}
-        self._etcd, self._peer, self.port = free_port(), free_port(), free_port()
+        self._etcd, self._peer, self.port = _port(), _port(), _port()
         self.url = f"https://127.0.0.1:{self.port}"
         self.kube = self.client("admin")
 
@@ -120,7 +124,11 @@ class ControlPlane:
         words = getattr(self, "_" + name.replace("-", "_") + "_words")()
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [str(self._binaries / name), *words], stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder
+                [*_WITH_US, str(self._binaries / name), *words],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
             )
 
     def _until_ready(self) -> None:
@@ -184,3 +192,12 @@ class ControlPlane:
 
     def _kube_scheduler_words(self) -> list[str]:
         return ["--kubeconfig=admin.kubeconfig", "--leader-elect=false", "--secure-port=0", *_CLIENT_QPS]
+
+
+def _port() -> int:
+    """A free one below the range from which the kernel gives ports to outgoing connections: nobody takes it later."""
+    for port in random.sample(range(20000, 32000), 200):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")

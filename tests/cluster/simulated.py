@@ -54,6 +54,8 @@ class SimulatedNodes:
         self._silent: set[str] = set()
         self._stop = threading.Event()
         self._terms: dict[str, threading.Event] = {}
+        self._over: set[str] = set()
+        """Pods whose containers have ended, by uid."""
         self._pool = ThreadPoolExecutor(_POOL, thread_name_prefix="simulated pod")
         self._threads = [threading.Thread(target=self._beat, daemon=True)]
         if drive:
@@ -120,6 +122,8 @@ class SimulatedNodes:
             self._pool.submit(self._live, pod, self._terms[uid])
         if pod["metadata"].get("deletionTimestamp"):
             self._terms[uid].set()
+            if uid in self._over:
+                self._pool.submit(self._bury, pod)
 
     def _live(self, pod: Object, term: threading.Event) -> None:
         """A pod's whole life on its node."""
@@ -141,13 +145,12 @@ class SimulatedNodes:
             term.wait()
         if term.is_set() and not ended and not self._stop.is_set():
             self._apply(pod, {"exit": 75, "reason": "Error"})
-        self._bury(pod, term)
+        self._over.add(pod["metadata"]["uid"])
+        if term.is_set():
+            self._bury(pod)
 
-    def _bury(self, pod: Object, term: threading.Event) -> None:
+    def _bury(self, pod: Object) -> None:
         """A kubelet confirms a deletion once the containers have ended."""
-        while not term.wait(1.0):
-            if self._stop.is_set() or self._kube.find(_path(pod)) is None:
-                return
         if pod["spec"]["nodeName"] not in self._silent and not self._stop.is_set():
             with contextlib.suppress(requests.RequestException):
                 self._kube.delete(_path(pod), gracePeriodSeconds=0, preconditions={"uid": pod["metadata"]["uid"]})

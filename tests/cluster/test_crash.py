@@ -77,7 +77,10 @@ def test_each_task_has_one_live_job_and_one_outcome(
     )
     label = f"crash-{seed}"
     nodes = SimulatedNodes(
-        control_plane.client("admin"), [f"crash-{seed}-{world.namespace}"], pods.works(), labels={"podstrap.test/node": label}
+        control_plane.client("admin"),
+        [f"crash-{seed}-{world.namespace}"],
+        pods.works(),
+        labels={"podstrap.test/node": label},
     )
     nodes.start()
     watched = _Watched(world)
@@ -87,7 +90,11 @@ def test_each_task_has_one_live_job_and_one_outcome(
     kubeconfig = control_plane.kubeconfig("admin", server=kubernetes.url)
     environ = {"CLEARML_API_HOST": clearml.url, "POD_NAME": "the-controller"}
     controller = world.controller(
-        queue, kubeconfig=kubeconfig, environ=environ, apiServerUrlReference=world.environ["CLEARML_API_HOST"], maxPods=30
+        queue,
+        kubeconfig=kubeconfig,
+        environ=environ,
+        apiServerUrlReference=world.environ["CLEARML_API_HOST"],
+        maxPods=30,
     )
     killer.controller = controller
     try:
