@@ -68,7 +68,7 @@ def _in_vain(view: View, job: JobFacts, task: Task | None) -> str:
     places = view.places(job.task)
     if task is not None and task.status == "queued" and places and not own(job, places):
         return "superseded: its task has a new queue entry"
-    if job.running:
+    if job.running or (task is not None and _began(job, task)):
         return ""
     if task is None:
         return "its task was deleted"
@@ -79,6 +79,12 @@ def _in_vain(view: View, job: JobFacts, task: Task | None) -> str:
     if not holds(job, task):
         return "its task runs elsewhere"
     return "its task is being aborted" if task.status_message == _STOPPING else ""
+
+
+def _began(job: JobFacts, task: Task) -> bool:
+    """Whether the newest pod has claimed the task: it runs or has ended, whatever its kubelet has said yet."""
+    pod = job.last_pod
+    return holds(job, task) and pod is not None and task.claim is not None and task.claim.pod == pod.name
 
 
 def perhaps_moved(view: View, job: JobFacts) -> bool:

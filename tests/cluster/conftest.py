@@ -23,6 +23,7 @@ from tests import support
 from tests.cluster import tools
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kube import Object, condition, jobs, pods
+from tests.cluster.node_fixtures import bridge, busybox_image, node, registry, task_image  # noqa: F401
 from tests.cluster.simulated import ANNOTATION, SimulatedNodes, Step
 from tests.cluster.works import Bootstraps
 
