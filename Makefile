@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test lint unit browser bench-warm-start bench-idle bench-console soak clean
+.PHONY: help setup run test test-cluster lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -33,7 +33,10 @@ lint: setup
 	$(BIN)/lint-imports
 
 unit: setup browser
-	$(BIN)/pytest --numprocesses $(or $(JOBS),3) --dist loadgroup $(PYTEST)
+	$(BIN)/pytest --numprocesses $(or $(JOBS),3) --dist loadgroup --ignore tests/cluster $(PYTEST)
+
+test-cluster: setup  ## On a real Kubernetes that it builds and starts here (minutes the first time; root for the real node)
+	$(BIN)/pytest tests/cluster --numprocesses $(or $(JOBS),2) --dist loadgroup --timeout 600 $(PYTEST)
 
 browser:  # the page's tests need a browser; on Debian, as root, it is installed when it is missing
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
@@ -51,8 +54,15 @@ bench-idle: setup  ## Resident memory of idle standalone + controller; ends with
 bench-console: setup  ## A million lines through bootstrap, each accounted for (LINES_SENT=, RATE= lines a second)
 	@$(BIN)/python bench/console.py
 
-soak: setup  ## The fault test with many seeds (SEEDS=50)
+bench-dispatch: setup  ## Milliseconds from queue to Job beside a bare loop and ClearML's glue (TASKS=, GLUE_TASKS=, ROUNDS=)
+	@$(BIN)/python bench/dispatch.py
+
+bench-watch: setup  ## Resident memory of a controller that watches 10,000 Jobs and pods, under churn (JOBS_WATCHED=)
+	@$(BIN)/python bench/watch.py
+
+soak: setup  ## The fault tests with many seeds (SEEDS=50 on one machine, CRASH_SEEDS=200 on Kubernetes)
 	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) $(BIN)/pytest tests/faults --timeout 3600
+	PODSTRAP_CRASH_SEEDS=$(or $(CRASH_SEEDS),200) $(BIN)/pytest tests/cluster/test_crash.py --timeout 3600
 
 clean:  ## Remove .venv and what was made
 	rm -rf $(VENV) .podstrap .mypy_cache .ruff_cache
