@@ -160,14 +160,15 @@ def _run(
 
 
 def _in_address(repository: str) -> tuple[str, ...]:
-    """The password in a repository's address, as written and as meant."""
+    """The password (or the token in the user's place) in a repository's address, as written and as meant."""
     from urllib.parse import unquote, urlsplit
 
     try:
-        password = urlsplit(repository).password or ""
+        parts = urlsplit(repository)
+        secret = parts.password or (parts.username if parts.scheme in ("http", "https") else "") or ""
     except ValueError:
         return ()
-    return (password, unquote(password))
+    return (secret, unquote(secret))
 
 
 def _watch_over_threads(wake: Wake) -> list[str]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import git as git_rules
 from bootstrap import repository
 from bootstrap.commands import Programs
 from bootstrap.entry_point import resolve
@@ -248,23 +247,6 @@ def test_hooks_of_the_repository_do_not_run(repo, tmp_path) -> None:
     hook.chmod(0o755)
     prepare(Script(repository=f"file://{path}", commit=first), tmp_path)
     assert not (tmp_path / "ran").exists()
-
-
-def test_credentials_in_a_url_go_to_askpass_alone(tmp_path) -> None:
-    where = git_rules.remote("https://me:pa%20ss@example.org/x.git", Configuration(), {})
-    assert where.url == "https://example.org/x.git"
-    assert (where.user, where.password, where.host) == ("me", "pa ss", "example.org")
-    assert "pa ss" not in repr(where)
-    environ = git_rules.environment(where, {"PATH": os.environ["PATH"]}, tmp_path)
-
-    def ask(question: str) -> str:
-        done = subprocess.run([environ["GIT_ASKPASS"], question], env=environ, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    assert ask("Username for 'https://example.org': ") == "me"
-    assert ask("Password for 'https://me@example.org': ") == "pa ss"
-    assert ask("Password for 'https://me@evil.org': ") == ""
-    assert "pa ss" not in Path(environ["GIT_ASKPASS"]).read_text()
 
 
 def environment() -> TaskEnvironment:
