@@ -21,9 +21,12 @@ from bootstrap.remote import Remote, reference, remote
 from clearml_api.configuration import Configuration
 from clearml_api.models import Script
 
+_CHECK_OUT_SECONDS = 3600.0
+"""LFS files are fetched meanwhile."""
 _DAMAGED = re.compile(
     r"bad object|unable to (?:read|parse|unpack)|unable to find [0-9a-f]{40}|corrupt|object file .* is empty"
-    r"|loose object|packfile .* (?:cannot|is|does)|not a git repository|missing (?:blob|tree|commit)|bad (?:tree|commit) "
+    r"|loose object|packfile .* (?:cannot|is|does)|not a git repository|missing (?:blob|tree|commit)"
+    r"|bad (?:tree|commit) "
 )
 
 
@@ -124,7 +127,8 @@ class Checkouts:
         writable = os.access(mirror.path, os.W_OK)
         try:
             bare.make_checkout(root, commit, access.remote.url, [mirror.path], lfs=lfs if writable else None)
-            self._programs.run(["git", "-C", root, "reset", "--quiet", "--hard", commit], environ=access.environ)
+            command = ["git", "-C", str(root), "reset", "--quiet", "--hard", commit]
+            self._programs.run(command, environ=access.environ, seconds=_CHECK_OUT_SECONDS)
         except OSError as error:
             raise RepositoryError(
                 f"the work folder cannot hold the checkout: {error.strerror or error}", hint="is the disk full?"

@@ -4,7 +4,8 @@ In order, the first that matches the host counts: what the repository's own addr
 `agent.git.extra_credentials` (`user`, `pass`, `host`), then CLEARML_AGENT_GIT_USER/PASS/HOST or `agent.git_user`,
 `git_pass`, `git_host` (without a host: any). With `agent.git_host_match_prefix` a host is a prefix of the whole URL.
 
-The values stand in the environment of the git process alone. The askpass script compares the host that git asks for
+The values stand in the environment of the git process alone. git asks with the URL in single quotes, git-lfs in double
+ones. The askpass script compares the host that git asks for
 and notes that it was asked, by which the mirror knows that the repository needs credentials.
 """
 
@@ -24,8 +25,8 @@ ASKED = "PODSTRAP_GIT_ASKED"
 _ASKPASS = """#!/bin/sh
 # Answers git's question from the environment of this git process: the first entry for the host that is asked for.
 [ -z "$PODSTRAP_GIT_ASKED" ] || : > "$PODSTRAP_GIT_ASKED"
-url=${1#*\\'}
-url=${url%\\'*}
+url=${1#*[\\'\\"]}
+url=${url%[\\'\\"]*}
 rest=${url#*://}
 authority=${rest%%/*}
 path=${rest#"$authority"}

@@ -31,7 +31,7 @@ from bootstrap.prepared import Tell
 FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _FETCH_SECONDS = 1800.0
 _ASK_SECONDS = 60.0
-_PAUSES = (1.0, 3.0)
+PAUSES = (1.0, 3.0)
 """Seconds before the second and the third try when the network is in trouble."""
 _TROUBLE = re.compile(
     r"could not resolve|timed out|connection (?:reset|refused|closed)|early eof|unexpected disconnect|hung up"
@@ -48,14 +48,14 @@ class Mirror:
     """The mirror of one remote."""
 
     def __init__(
-        self, access: Access, folder: Path, programs: Programs, tell: Tell, *, pauses: tuple[float, ...] = _PAUSES
+        self, access: Access, folder: Path, programs: Programs, tell: Tell, *, pauses: tuple[float, ...] | None = None
     ) -> None:
         self.url = access.remote.url
         self.path = folder / (hashlib.sha256(self.url.rstrip("/").encode()).hexdigest()[:32] + ".git")
         self._access = access
         self._programs = programs
         self._tell = tell
-        self._pauses = pauses
+        self._pauses = PAUSES if pauses is None else pauses
 
     def have_commit(self, commit: str, branch: str = "") -> str:
         """Make sure that a commit (full or abbreviated) is in the mirror; its full name. Raises RepositoryError."""
