@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clearml_api.configuration import Configuration, variable
+from clearml_api.configuration import Configuration, is_on, variable
 
 ASKED = "PODSTRAP_GIT_ASKED"
 """The file that the askpass script makes when git asks."""
@@ -120,8 +120,7 @@ def header(
 
 
 def _on(name: str, configuration: Configuration, environ: Mapping[str, str]) -> bool:
-    text = variable(environ, f"CLEARML_AGENT_{name.upper()}").lower()
-    return text in ("1", "true", "yes", "y", "on") if text else configuration.flag(f"agent.{name}")
+    return is_on(environ, f"CLEARML_AGENT_{name.upper()}") or configuration.flag(f"agent.{name}")
 
 
 def _entry(one: Mapping[str, Any], prefix: bool) -> Credentials | None:

@@ -122,7 +122,7 @@ def _run(
 
     masker = Masker(config.secrets())
     masker.add(secrets_of(env))
-    masker.add(secrets_of(task_environ.of_docker_arguments(claimed.task.container.arguments)))
+    masker.add(secrets_of(task_environ.of_the_task(claimed.task, config)))
     masker.add(_in_address(claimed.task.script.repository))
     try:
         spool = Spool(settings.work / "spool")
@@ -142,6 +142,7 @@ def _run(
         reporter=reporter,
         programs=Programs(masker.text),
         mask=masker.text,
+        hide=masker.add,
         words=words,
         timeline=timeline,
         terminated=terminated,

@@ -128,6 +128,11 @@ def variable(env: Mapping[str, str], name: str) -> str:
     return (env.get(name) or env.get(name.replace("CLEARML_", "TRAINS_", 1)) or "").strip()
 
 
+def is_on(env: Mapping[str, str], name: str) -> bool:
+    """One of ClearML's variables as a yes or no."""
+    return variable(env, name).lower() in _TRUE
+
+
 def _verify(env: Mapping[str, str], configured: Any) -> bool | str:
     value: Any = variable(env, "CLEARML_API_HOST_VERIFY_CERT") or configured
     if isinstance(value, str) and value.strip().lower() not in _TRUE | _FALSE:
