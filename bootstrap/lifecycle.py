@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 
-from bootstrap import abort, outcome
+from bootstrap import abort, left_out, outcome
 from bootstrap.abort import Verdict
 from bootstrap.claim import Claimed
 from bootstrap.monitor import cgroup
@@ -77,6 +77,8 @@ class Run:
     def _prepare_and_run(self) -> Ending:
         pod = self._pod
         pod.words.phase("environment", self._claim.attempt)
+        for line in left_out.met(pod.environ, pod.configuration):
+            pod.console.tell(line)
         preparation = Preparation(
             self._task,
             pod.settings,

@@ -5,6 +5,7 @@ nbconvert writes the notebook's cells as a Python file (as under clearml-agent) 
 output. This file imports nothing of podstrap's: the task's Python does not have it. Python 3.6 can read it.
 """
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -17,7 +18,9 @@ def main(notebook: str, arguments: list) -> int:  # type: ignore[type-arg]
     if script.exists():  # the repository's own module of that name stays as it is
         script = script.with_name(script.stem + "_notebook.py")
     convert = ["-m", "nbconvert", "--log-level", "WARN", "--to", "python", "--output-dir", str(script.parent)]
-    code = subprocess.call([sys.executable, *convert, "--output", script.stem, notebook])
+    paths = os.pathsep.join(filter(None, (os.environ.get("JUPYTER_PATH"), templates())))
+    environ = {**os.environ, "JUPYTER_PATH": paths}
+    code = subprocess.call([sys.executable, *convert, "--output", script.stem, notebook], env=environ)
     if code:
         sys.stderr.write(f"podstrap: {notebook} could not be converted to a script (by nbconvert, see above)\n")
         return code
@@ -25,6 +28,14 @@ def main(notebook: str, arguments: list) -> int:  # type: ignore[type-arg]
     sys.stderr.flush()
     os.execv(sys.executable, ipython)  # noqa: S606
     return 1
+
+
+def templates() -> str:
+    """Where nbconvert's own data files are: below the prefix that it was installed into, which need not be ours."""
+    spec = importlib.util.find_spec("nbconvert")
+    if not spec or not spec.origin:
+        return ""
+    return str(Path(spec.origin).parents[4] / "share" / "jupyter")
 
 
 if __name__ == "__main__":
