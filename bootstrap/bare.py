@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,6 +49,20 @@ def borrow(repository: Path, lenders: Sequence[Path]) -> None:
             cuts.update((lender / "shallow").read_bytes().splitlines(keepends=True))
     if cuts:
         (repository / "shallow").write_bytes(b"".join(sorted(cuts)))
+
+
+def sweep(repository: Path, older_than_seconds: float) -> None:
+    """Remove what a git that was killed left behind: lock files, by which it would shut everybody out, and half packs.
+
+    A living git holds such a lock for milliseconds. Half packs are left alone for a day.
+    """
+    now = time.time()
+    locks = (*repository.glob("*.lock"), *repository.glob("refs/**/*.lock"))
+    for files, seconds in ((locks, older_than_seconds), (repository.glob("objects/pack/tmp_*"), 86400.0)):
+        for file in files:
+            with contextlib.suppress(OSError):
+                if now - file.stat().st_mtime > seconds:
+                    file.unlink()
 
 
 def _fill(folder: Path, config: str, head: str) -> None:

@@ -3,12 +3,13 @@
 `have_commit` makes sure that a commit is there and fetches only when it is not, by steps: exactly that commit,
 shallow; where a server does not serve a bare commit, the reference that stands at it; then the task's branch with
 its history; then everything. What was fetched gets a reference of its own, so that the next fetch brings only what is
-new.
+new. (Filtered clones are not used: whoever borrows from one would have to fetch what it lacks by itself.)
 
 A mirror is private unless its last fetch went without credentials (`podstrap-open` beside its HEAD): a private one
 serves a task only after the remote accepted this task's credentials. Writers exclude each other by a file lock (where
 locks fail they go without: git's own lock files keep the mirror whole). A cache that cannot be written serves what it
-has; what it lacks is fetched into a mirror of this pod's own that borrows from it.
+has; what it lacks is fetched into a mirror of this pod's own that borrows from it. So is what a mirror lacks that a
+git which was killed left locked; after a minute its locks are swept away.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ _TROUBLE = re.compile(
     r"|TLS connection",
     re.I,
 )
+_LOCKED = re.compile(r"\.lock'?: File exists|cannot lock ref")
+_STALE_SECONDS = 60.0
 _OPEN = "podstrap-open"
 _KEPT = "refs/podstrap/"
 _EVERYTHING = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
@@ -180,6 +183,7 @@ class Mirror:
         options = [word for word in words if word.startswith("--")]
         references = [word for word in words if not word.startswith("--")]
         command = ["git", "--git-dir", str(self.path), "fetch", "--quiet", "--no-tags"]
+        bare.sweep(self.path, _STALE_SECONDS)
         mark = self.path / _OPEN
         was_open = mark.exists()
         mark.unlink(missing_ok=True)  # first: whatever dies from here on leaves a private mirror
@@ -187,6 +191,8 @@ class Mirror:
         try:
             self._trying(*command, "--force", *options, "--", self.url, *references, seconds=_FETCH_SECONDS)
         except CommandFailed as failed:
+            if _LOCKED.search(failed.output):
+                raise OSError(errno.EBUSY, "locked by a git that was killed") from failed
             if was_open and not self._fetched_anything(failed):
                 mark.touch()
             return failed

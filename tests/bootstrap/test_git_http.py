@@ -126,6 +126,24 @@ def test_a_cache_that_cannot_be_written_serves_what_it_has(git_pod, http, head, 
 # -- by steps
 
 
+def test_locks_of_a_git_that_was_killed_shut_nobody_out(git_pod, http, head) -> None:
+    git_pod.prepare(Script(repository=http.url("open.git"), commit=head))
+    mirror = next((git_pod.cache / "repositories").glob("*.git"))
+    (mirror / "shallow.lock").touch()
+    locks = [mirror / "shallow.lock", mirror / "refs/podstrap/tips/main.lock"]
+    locks[1].parent.mkdir(exist_ok=True)
+    locks[1].touch()
+    checkout = git_pod.prepare(Script(repository=http.url("open.git"), branch="main"))
+    assert (checkout.root / "app.py").is_file()
+    assert any("locked by a git that was killed" in line for line in git_pod.told)
+    for lock in locks:
+        os.utime(lock, (1, 1))
+    git_pod.told.clear()
+    git_pod.prepare(Script(repository=http.url("open.git"), branch="main"))
+    assert not any(lock.exists() for lock in locks)
+    assert not any("killed" in line for line in git_pod.told)
+
+
 @pytest.mark.parametrize("refuse", [False, True], ids=["serves bare commits", "refuses bare commits"])
 def test_commits_of_every_kind(git_pod, http, served, head, refuse, tmp_path) -> None:
     http.refuse_bare = refuse
