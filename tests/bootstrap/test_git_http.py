@@ -13,8 +13,10 @@ from tests.bootstrap.git_servers import me
 
 
 def test_user_and_password_open_a_private_repository_and_stand_nowhere(git_pod, http, head) -> None:
-    checkout = git_pod.prepare(Script(repository=http.url("private/closed.git"), commit=head), **me(http))
+    trace = {"GIT_TRACE2_EVENT": str(git_pod.folder / "trace")}  # every git process's arguments
+    checkout = git_pod.prepare(Script(repository=http.url("private/closed.git"), commit=head), **me(http), **trace)
     assert (checkout.root / "app.py").read_text() == "print('one')\n"
+    assert b'"argv"' in git_pod.files()
     assert http.password.encode() not in git_pod.files()
     assert http.password not in "\n".join(git_pod.told)
     with pytest.raises(RepositoryError) as caught:

@@ -92,6 +92,12 @@ def test_credentials_in_a_url_go_to_askpass_alone(tmp_path) -> None:
     assert "pa ss" not in Path(environ["GIT_ASKPASS"]).read_text()
 
 
+def test_every_configured_password_is_known_as_a_secret() -> None:
+    entry = {"user": "u", "pass": "extra-pass", "host": "h"}
+    conf = Configuration(tree={"agent": {"git_pass": "plain-pass", "git": {"extra_credentials": [entry]}}})
+    assert {"extra-pass", "plain-pass"} <= set(conf.secrets())
+
+
 def test_azure_devops_gets_its_header_for_its_host_alone(tmp_path) -> None:
     conf = Configuration(tree={"agent": {"git_use_ms_entra_token": True}})
     where = remote("https://dev.azure.com/o/p", conf, ME)
