@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test lint unit browser bench-warm-start bench-idle bench-console soak clean
+.PHONY: help setup run test lint unit browser tools bench-warm-start bench-idle bench-console soak clean
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -32,7 +32,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: setup browser
+unit: setup browser tools
 	$(BIN)/pytest --numprocesses $(or $(JOBS),3) --dist loadgroup $(PYTEST)
 
 browser:  # the page's tests need a browser; on Debian, as root, it is installed when it is missing
@@ -41,6 +41,13 @@ browser:  # the page's tests need a browser; on Debian, as root, it is installed
 	  echo "make: installing chromium for the page's tests" && \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
 	  echo "make: no chromium: the page's tests will fail; install it (Debian: apt-get install chromium)" >&2
+
+tools:  # the repository's tests use real servers; on Debian, as root, what is missing is installed
+	@test -n "$$(command -v git-lfs)" -a -x "$$(command -v sshd || echo /usr/sbin/sshd)" -a -n "$$(command -v ssh-keygen)" || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	  echo "make: installing git-lfs and openssh for the repository's tests" && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends git-lfs openssh-server openssh-client >/dev/null; } || \
+	  echo "make: no git-lfs or sshd: tests of repositories will fail; install them (Debian: apt-get install git-lfs openssh-server)" >&2
 
 bench-warm-start: setup  ## Seconds to a task's first line, warm, beside the same steps by hand; ends with one line of JSON
 	@$(BIN)/python bench/warm_start.py

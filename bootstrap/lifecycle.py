@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 
-from bootstrap import abort, outcome
+from bootstrap import abort, left_out, outcome
 from bootstrap.abort import Verdict
 from bootstrap.claim import Claimed
 from bootstrap.monitor import cgroup
@@ -77,8 +77,17 @@ class Run:
     def _prepare_and_run(self) -> Ending:
         pod = self._pod
         pod.words.phase("environment", self._claim.attempt)
+        for line in left_out.met(pod.environ, pod.configuration):
+            pod.console.tell(line)
         preparation = Preparation(
-            self._task, pod.settings, pod.configuration, pod.environ, pod.programs, pod.console.tell, pod.wake.set
+            self._task,
+            pod.settings,
+            pod.configuration,
+            pod.environ,
+            pod.programs,
+            pod.console.tell,
+            pod.wake.set,
+            pod.hide,
         )
         preparation.start()
         while not preparation.done():
@@ -87,16 +96,20 @@ class Run:
                 pod.programs.stop()
                 return interruption
         checkout, environment = preparation.results(pod.timeline)
-        self._start(checkout, environment)
+        self._start(preparation, checkout, environment)
         return self._until_the_end()
 
-    def _start(self, checkout: Checkout, environment: TaskEnvironment) -> None:
+    def _start(self, preparation: Preparation, checkout: Checkout, environment: TaskEnvironment) -> None:
         from bootstrap import task_environ
-        from bootstrap.entry_point import resolve
+        from bootstrap.entry_point import FORCE_EXEC_SCRIPT, resolve
 
         pod = self._pod
-        launch = resolve(self._task.script, checkout, environment, environ=pod.environ)
-        environ = task_environ.build(pod.environ, self._task, pod.configuration, environment, launch)
+        script = preparation.script()
+        if script is not self._task.script:
+            pod.console.tell(f"{FORCE_EXEC_SCRIPT}: {script.entry_point!r} in {script.working_dir!r} runs instead")
+        own = task_environ.build(preparation.environ(), self._task, pod.configuration, environment)
+        launch = resolve(script, checkout, environment, environ=own, configuration=pod.configuration)
+        environ = task_environ.for_the_process(own, launch)
         pod.timeline.lap("prepare")
         pod.words.phase("run", self._claim.attempt)
         pod.console.on_first_output = self._telling.first_output

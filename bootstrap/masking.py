@@ -40,10 +40,9 @@ class Masker:
 
     def add(self, secrets: Iterable[str]) -> None:
         """Mask these too, from now on."""
-        for secret in secrets:
-            for line in secret.splitlines():
-                if len(line.strip()) >= _SHORTEST:
-                    self._known.add(line.strip().encode())
+        lines = [line.strip().encode() for secret in secrets for line in secret.splitlines()]
+        # A new set: another thread may be going through the old one.
+        self._known = self._known.union(line for line in lines if len(line) >= _SHORTEST)
         if self._known:
             longest_first = sorted(self._known, key=len, reverse=True)
             self.longest = len(longest_first[0])

@@ -122,7 +122,7 @@ def _run(
 
     masker = Masker(config.secrets())
     masker.add(secrets_of(env))
-    masker.add(secrets_of(task_environ.of_docker_arguments(claimed.task.container.arguments)))
+    masker.add(secrets_of(task_environ.of_the_task(claimed.task, config)))
     masker.add(_in_address(claimed.task.script.repository))
     try:
         spool = Spool(settings.work / "spool")
@@ -142,6 +142,7 @@ def _run(
         reporter=reporter,
         programs=Programs(masker.text),
         mask=masker.text,
+        hide=masker.add,
         words=words,
         timeline=timeline,
         terminated=terminated,
@@ -160,14 +161,15 @@ def _run(
 
 
 def _in_address(repository: str) -> tuple[str, ...]:
-    """The password in a repository's address, as written and as meant."""
+    """The password (or the token in the user's place) in a repository's address, as written and as meant."""
     from urllib.parse import unquote, urlsplit
 
     try:
-        password = urlsplit(repository).password or ""
+        parts = urlsplit(repository)
+        secret = parts.password or (parts.username if parts.scheme in ("http", "https") else "") or ""
     except ValueError:
         return ()
-    return (password, unquote(password))
+    return (secret, unquote(secret))
 
 
 def _watch_over_threads(wake: Wake) -> list[str]:
