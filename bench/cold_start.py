@@ -20,8 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.first_line import Bench, Counting, Failed, disk_bytes, make, save  # noqa: E402
-from tests import support  # noqa: E402
+from bench.first_line import Bench, Counting, Failed, disk_bytes, make, save
+from tests import support
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 WARM_ROUNDS = int(os.environ.get("WARM_ROUNDS", "9"))

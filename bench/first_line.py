@@ -190,6 +190,6 @@ def disk_bytes(folder: Path) -> int:
     seen: dict[tuple[int, int], int] = {}
     for where, folders, files in os.walk(folder):
         for name in (*files, *folders):
-            stat = os.lstat(os.path.join(where, name))
+            stat = Path(where, name).lstat()
             seen[stat.st_dev, stat.st_ino] = stat.st_blocks * 512
     return sum(seen.values())

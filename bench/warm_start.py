@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.first_line import make, save  # noqa: E402
-from tests import support  # noqa: E402
+from bench.first_line import make, save
+from tests import support
 
 ROUNDS = int(os.environ.get("ROUNDS", "15"))
 REQUIREMENT = "six==1.16.0"

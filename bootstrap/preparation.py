@@ -90,15 +90,20 @@ class Preparation:
             )
 
         def environment() -> TaskEnvironment:
-            from bootstrap.environment.build import prepare
+            from bootstrap.environment.build import Place, prepare
 
             self._after_setup()
 
             return prepare(
                 task.script,
                 checkout=self._repository.result,
-                work=settings.work,
-                cache=settings.cache,
+                place=Place(
+                    settings.work,
+                    settings.cache,
+                    settings.resolve_after_seconds,
+                    settings.cache_max_bytes,
+                    settings.cache_max_seconds,
+                ),
                 configuration=configuration,
                 environ=environ,
                 package_manager=settings.package_manager,

@@ -1,27 +1,47 @@
 """What fills a new environment: uv, or virtualenv with pip where the operator or the task asks for it.
 
-Both satisfy one protocol: make a venv, install a requirements file into it, list what is there. Index addresses go
-by variables, never as arguments, since they may carry credentials.
+Both satisfy one protocol and pass the same tests. Index addresses go by variables (`index`), never as arguments, since
+they may carry credentials. Trouble of the network is tried again a bounded number of times, here and by the tools
+themselves; then the error names the package and the index.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from bootstrap.commands import CommandFailed, Programs
+from bootstrap.environment import index
 from bootstrap.environment.interpreter import Interpreter
+from bootstrap.environment.options import Options
 from bootstrap.errors import EnvironmentBuildError
 from bootstrap.prepared import Tell
-from clearml_api.configuration import Configuration
 
 _INSTALL_SECONDS = 3600.0
 _DECORATION = re.compile(r"^[\s×╰─▶│├├─•✗]+|\x1b\[[0-9;]*m")
+RETRY_PAUSES = (2.0, 8.0)
+"""Seconds before each further try after trouble of the network; the tools try several times themselves."""
+_DISK_FULL = re.compile(r"no space left on device|os error 28|errno 28|disk quota exceeded", re.I)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One installation."""
+
+    files: tuple[Path, ...]
+    source: str
+    """Where the requirements come from, for messages."""
+    cwd: Path
+    constraints: tuple[Path, ...] = ()
+    dependencies: bool = True
+    torch: str = ""
+    """uv's torch backend."""
 
 
 class Installer(Protocol):
@@ -29,94 +49,231 @@ class Installer(Protocol):
 
     name: str
 
-    def make(self, interpreter: Interpreter, folder: Path) -> None:
-        """An empty venv. Raises EnvironmentBuildError."""
+    def make(self, interpreter: Interpreter, folder: Path, *, system: bool = False) -> None:
+        """An empty venv; with `system` the image's own packages count. Raises EnvironmentBuildError."""
 
-    def install(self, folder: Path, requirements: Path, source: str, cwd: Path) -> None:
-        """Install a requirements file. Raises EnvironmentBuildError naming the requirement."""
+    def install(self, folder: Path, wanted: Wanted) -> None:
+        """Install requirements files. Raises EnvironmentBuildError naming the requirement, DiskFull."""
 
-    def freeze(self, folder: Path) -> str:
-        """What is installed, `name==version` lines."""
+    def unchanged(self, folder: Path, wanted: Wanted) -> bool:
+        """Whether the newest that the index has for these requirements is what is installed. Raises
+        EnvironmentBuildError when it cannot be told."""
 
-
-def installer(
-    name: str,
-    *,
-    cache: Path,
-    configuration: Configuration,
-    environ: Mapping[str, str],
-    programs: Programs,
-    tell: Tell,
-) -> Installer:
-    """The installer by name (`uv` or `pip`)."""
-    kind = PipInstaller if name == "pip" else UvInstaller
-    extra = _index_variables(configuration, environ)
-    kept = {key: value for key, value in environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
-    return kind(cache, {**kept, **extra}, programs, tell)
+    def uninstall(self, folder: Path, names: Sequence[str]) -> None:
+        """Take packages out again, their dependencies stay."""
 
 
-class UvInstaller:
+class DiskFull(OSError):
+    """There was no room for the environment."""
+
+
+class _Tool:
+    """What both share: how a command is run, tried again and explained."""
+
+    name = ""
+
+    def __init__(
+        self,
+        cache: Path,
+        options: Options,
+        environ: Mapping[str, str],
+        programs: Programs,
+        tell: Tell,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._options = options
+        self._environ = {**index.variables(options, environ), **self._own(cache)}
+        if environ.get("UV_CONFIG_FILE"):
+            self._environ.pop("UV_NO_CONFIG", None)  # the operator's own; one in the task's folder stays unread
+        self._programs = programs
+        self._tell = tell
+        self._pause = pause
+
+    def _own(self, cache: Path) -> dict[str, str]:
+        raise NotImplementedError
+
+    def _run(
+        self,
+        command: Sequence[str | Path],
+        cwd: Path,
+        what: str,
+        tell: Tell | None = None,
+        pauses: Sequence[float] = RETRY_PAUSES,
+    ) -> str:
+        for pause in (*pauses, None):
+            try:
+                run = self._programs.run(command, environ=self._environ, cwd=cwd, seconds=_INSTALL_SECONDS, tell=tell)
+                return run.output
+            except CommandFailed as failed:
+                if _DISK_FULL.search(failed.output):
+                    raise DiskFull(28, "No space left on device") from failed
+                if pause is None or not index.is_trouble(failed.output):
+                    raise _error(what, failed) from failed
+                where = index.place(failed.output)
+                self._tell(f"trouble with the network ({where or 'see above'}): trying again in {pause:g} s")
+                self._pause(pause)
+        raise AssertionError("the last try returns or raises")
+
+
+class UvInstaller(_Tool):
     """uv: fast, and its cache serves many environments by hard links."""
 
     name = "uv"
 
-    def __init__(self, cache: Path, environ: Mapping[str, str], programs: Programs, tell: Tell) -> None:
-        self._uv = find_uv()
-        self._environ = {**environ, "UV_CACHE_DIR": str(cache / "uv"), "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
-        self._environ.setdefault("UV_NO_CONFIG", "1")
-        self._programs = programs
-        self._tell = tell
+    def _own(self, cache: Path) -> dict[str, str]:
+        return {
+            "UV_CACHE_DIR": str(cache / "uv"),
+            "UV_NO_PROGRESS": "1",
+            "NO_COLOR": "1",
+            "UV_NO_CONFIG": "1",
+            "UV_PYTHON_DOWNLOADS": "never",
+        }
 
-    def make(self, interpreter: Interpreter, folder: Path) -> None:
+    def make(self, interpreter: Interpreter, folder: Path, *, system: bool = False) -> None:
         """`uv venv`."""
-        command: list[str | Path] = [self._uv, "venv", "--quiet", "--python", interpreter.path, "--", folder]
-        _run(self._programs, command, self._environ, folder.parent, "the virtual environment could not be made")
+        command: list[str | Path] = [find_uv(), "venv", "--quiet", "--no-project", "--python", interpreter.path]
+        command += ["--system-site-packages"] if system else []
+        self._run([*command, "--", folder], folder.parent, "the virtual environment could not be made", pauses=())
 
-    def install(self, folder: Path, requirements: Path, source: str, cwd: Path) -> None:
+    def install(self, folder: Path, wanted: Wanted) -> None:
         """`uv pip install`."""
-        command: list[str | Path] = [self._uv, "pip", "install", "--python", folder / "bin" / "python"]
-        command += ["--requirement", requirements]
-        what = f"the requirements ({source}) could not be installed by uv"
-        _run(self._programs, command, self._environ, cwd, what, self._tell_short)
+        what = f"the requirements ({wanted.source}) could not be installed by uv"
+        try:
+            self._run(self._command(folder, wanted), wanted.cwd, what, self._tell_short, _pauses(wanted))
+        except EnvironmentBuildError as error:
+            if not wanted.torch or not error.trouble:
+                raise
+            self._tell(f"the index for torch ({wanted.torch}) cannot be reached: torch comes from the usual index")
+            plain = Wanted(wanted.files, wanted.source, wanted.cwd, wanted.constraints, wanted.dependencies)
+            self._run(self._command(folder, plain), plain.cwd, what, self._tell_short)
+
+    def unchanged(self, folder: Path, wanted: Wanted) -> bool:
+        """`uv pip install --upgrade --dry-run`: would it change anything?"""
+        command = [*self._command(folder, wanted), "--upgrade", "--dry-run"]
+        return "Would make no changes" in self._run(command, wanted.cwd, "the index could not be asked", pauses=())
+
+    def uninstall(self, folder: Path, names: Sequence[str]) -> None:
+        """`uv pip uninstall`."""
+        command: list[str | Path] = [find_uv(), "pip", "uninstall", "--python", folder / "bin" / "python", "--", *names]
+        self._run(command, folder.parent, "the task's own packages could not be set apart", pauses=())
+
+    def _command(self, folder: Path, wanted: Wanted) -> list[str | Path]:
+        command: list[str | Path] = [find_uv(), "pip", "install", "--python", folder / "bin" / "python"]
+        for file in wanted.files:
+            command += ["--requirement", file]
+        for file in wanted.constraints:
+            command += ["--constraint", file]
+        command += [] if wanted.dependencies else ["--no-deps"]
+        command += ["--torch-backend", wanted.torch] if wanted.torch else []
+        return [*command, *(uv_flags(self._options.extra_flags) or ())]
 
     def _tell_short(self, line: str) -> None:
         """uv's story without the list of every package, which stands on the task once it is installed."""
-        if not line.startswith((" + ", " Downloaded", "Using Python")):
+        if not line.startswith((" + ", " ~ ", " Downloaded", "Using Python")):
             self._tell(line)
 
-    def freeze(self, folder: Path) -> str:
-        """`uv pip freeze`."""
-        command: list[str | Path] = [self._uv, "pip", "freeze", "--quiet", "--python", folder / "bin" / "python"]
-        return self._programs.run(command, environ=self._environ, errors_apart=True).output.strip()
 
-
-class PipInstaller:
+class PipInstaller(_Tool):
     """virtualenv and pip, as clearml-agent's default."""
 
     name = "pip"
 
-    def __init__(self, cache: Path, environ: Mapping[str, str], programs: Programs, tell: Tell) -> None:
-        self._environ = {**environ, "PIP_CACHE_DIR": str(cache / "pip"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        self._environ.setdefault("PIP_NO_INPUT", "1")
-        self._programs = programs
-        self._tell = tell
+    def _own(self, cache: Path) -> dict[str, str]:
+        return {
+            "PIP_CACHE_DIR": str(cache / "pip"),
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_INPUT": "1",
+            "PIP_PROGRESS_BAR": "off",
+            "VIRTUALENV_OVERRIDE_APP_DATA": str(cache / "virtualenv"),
+        }
 
-    def make(self, interpreter: Interpreter, folder: Path) -> None:
+    def make(self, interpreter: Interpreter, folder: Path, *, system: bool = False) -> None:
         """`virtualenv`, with the pip that it brings."""
         command: list[str | Path] = [sys.executable, "-m", "virtualenv", "--quiet", "--no-download"]
+        command += ["--system-site-packages"] if system else []
         command += ["--python", interpreter.path, "--", folder]
-        _run(self._programs, command, self._environ, folder.parent, "the virtual environment could not be made")
+        self._run(command, folder.parent, "the virtual environment could not be made", pauses=())
 
-    def install(self, folder: Path, requirements: Path, source: str, cwd: Path) -> None:
+    def install(self, folder: Path, wanted: Wanted) -> None:
         """`pip install`."""
-        command: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "install", "--requirement", requirements]
-        what = f"the requirements ({source}) could not be installed by pip"
-        _run(self._programs, command, self._environ, cwd, what, self._tell)
+        what = f"the requirements ({wanted.source}) could not be installed by pip"
+        self._run(self._command(folder, wanted), wanted.cwd, what, self._tell)
 
-    def freeze(self, folder: Path) -> str:
-        """`pip freeze`."""
-        command: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "freeze"]
-        return self._programs.run(command, environ=self._environ, errors_apart=True).output.strip()
+    def unchanged(self, folder: Path, wanted: Wanted) -> bool:
+        """`pip install --upgrade --dry-run`: would it install anything?"""
+        command = [*self._command(folder, wanted), "--upgrade", "--upgrade-strategy", "eager", "--dry-run"]
+        return "Would install" not in self._run(command, wanted.cwd, "the index could not be asked", pauses=())
+
+    def uninstall(self, folder: Path, names: Sequence[str]) -> None:
+        """`pip uninstall`."""
+        command: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "uninstall", "--yes", "--quiet", *names]
+        self._run(command, folder.parent, "the task's own packages could not be set apart", pauses=())
+
+    def _command(self, folder: Path, wanted: Wanted) -> list[str | Path]:
+        command: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "install"]
+        for file in wanted.files:
+            command += ["--requirement", file]
+        for file in wanted.constraints:
+            command += ["--constraint", file]
+        command += [] if wanted.dependencies else ["--no-deps"]
+        return [*command, *self._options.extra_flags]
+
+
+def installer(
+    options: Options, *, cache: Path, environ: Mapping[str, str], programs: Programs, tell: Tell
+) -> Installer:
+    """The installer that the options ask for. pip also where uv cannot do what is asked: it does not see the image's
+    packages (system_site_packages) and does not know all of pip's flags."""
+    kind: type[UvInstaller] | type[PipInstaller] = PipInstaller if options.manager == "pip" else UvInstaller
+    if kind is UvInstaller and options.system_site_packages:
+        tell("system_site_packages: pip installs, since uv does not count the image's packages")
+        kind = PipInstaller
+    elif kind is UvInstaller and uv_flags(options.extra_flags) is None:
+        tell(f"pip installs, since uv does not know all of {' '.join(options.extra_flags)}")
+        kind = PipInstaller
+    return kind(cache, options, environ, programs, tell)
+
+
+_UV_FLAGS = {
+    "--no-deps": "--no-deps", "--pre": "--prerelease=allow", "--no-build-isolation": "--no-build-isolation",
+    "--no-cache-dir": "--no-cache", "--upgrade": "--upgrade", "-U": "--upgrade", "--no-index": "--no-index",
+    "--require-hashes": "--require-hashes", "--force-reinstall": "--reinstall",
+    "--prefer-binary": "", "--no-warn-script-location": "", "--ignore-installed": "", "-I": "",
+    "--disable-pip-version-check": "", "-q": "--quiet", "--quiet": "--quiet", "-v": "", "--verbose": "",
+    "--no-input": "", "--root-user-action=ignore": "",
+}  # fmt: skip
+_UV_VALUES = {
+    "--index-url": "--default-index", "-i": "--default-index", "--extra-index-url": "--index",
+    "--find-links": "--find-links", "-f": "--find-links", "--trusted-host": "--allow-insecure-host", "--no-binary": "--no-binary-package",
+    "--only-binary": "--only-binary", "--use-deprecated": "", "--use-feature": "", "--constraint": "--constraint",
+    "-c": "--constraint", "--upgrade-strategy": "", "--retries": "", "--timeout": "", "--progress-bar": "",
+}  # fmt: skip
+
+
+def uv_flags(flags: Sequence[str]) -> list[str] | None:
+    """pip's flags in uv's spelling; None when one is unknown there."""
+    found: list[str] = []
+    words = list(flags)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.partition("=")
+        if word in _UV_FLAGS:
+            found += [_UV_FLAGS[word]] if _UV_FLAGS[word] else []
+        elif name in _UV_VALUES and (equals or words):
+            value = value if equals else words.pop(0)
+            if name in ("--no-binary", "--only-binary"):
+                found += _binary(name, value)
+            elif _UV_VALUES[name]:
+                found += [_UV_VALUES[name], value]
+        else:
+            return None
+    return found
+
+
+def _binary(name: str, value: str) -> list[str]:
+    if value == ":all:":
+        return ["--no-binary"] if name == "--no-binary" else ["--only-binary", ":all:"]
+    return [word for package in value.split(",") for word in (name, package)]
 
 
 def find_uv() -> str:
@@ -131,22 +288,26 @@ def find_uv() -> str:
     return found
 
 
-def _run(
-    programs: Programs,
-    command: Sequence[str | Path],
-    environ: Mapping[str, str],
-    cwd: Path,
-    what: str,
-    tell: Tell | None = None,
-) -> None:
-    try:
-        programs.run(command, environ=environ, cwd=cwd, seconds=_INSTALL_SECONDS, tell=tell)
-    except CommandFailed as failed:
-        raise EnvironmentBuildError(
-            f"{what}: {_summary(failed)}",
-            hint="is the name and version right, and does the index (UV_DEFAULT_INDEX, PIP_INDEX_URL) have it?",
+def _pauses(wanted: Wanted) -> Sequence[float]:
+    return () if wanted.torch else RETRY_PAUSES
+
+
+def _error(what: str, failed: CommandFailed) -> EnvironmentBuildError:
+    trouble = index.is_trouble(failed.output)
+    where = index.place(failed.output)
+    if trouble:
+        return EnvironmentBuildError(
+            f"{what}: the network failed{f' ({where})' if where else ''}: {_summary(failed)}",
+            hint="is the index reachable from this pod (UV_DEFAULT_INDEX, PIP_INDEX_URL, HTTPS_PROXY)?",
             last_lines=failed.last_lines,
-        ) from failed
+            trouble=True,
+        )
+    at = f" ({where})" if where and re.search(r"\b40[13]\b", failed.output) else ""
+    return EnvironmentBuildError(
+        f"{what}{at}: {_summary(failed)}",
+        hint="is the name and version right, and does the index (UV_DEFAULT_INDEX, PIP_INDEX_URL) have it?",
+        last_lines=failed.last_lines,
+    )
 
 
 def _summary(failed: CommandFailed) -> str:
@@ -156,18 +317,4 @@ def _summary(failed: CommandFailed) -> str:
         (n for n, line in enumerate(lines) if line.startswith(("ERROR", "error", "No solution", "Because"))), 0
     )
     chosen = [line for line in lines[start : start + 6] if line and not line.startswith("[notice]")]
-    return " ".join(chosen)[:400] or str(failed)
-
-
-def _index_variables(configuration: Configuration, environ: Mapping[str, str]) -> dict[str, str]:
-    """agent.package_manager.extra_index_url of clearml.conf, for uv and pip alike."""
-    extra = configuration.get("agent.package_manager.extra_index_url") or []
-    urls = " ".join([extra] if isinstance(extra, str) else [str(url) for url in extra])
-    found: dict[str, str] = {}
-    if urls:
-        found["PIP_EXTRA_INDEX_URL"] = f"{environ.get('PIP_EXTRA_INDEX_URL', '')} {urls}".strip()
-        found["UV_EXTRA_INDEX_URL"] = f"{environ.get('UV_EXTRA_INDEX_URL', '')} {urls}".strip()
-    for pip, uv in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("UV_DEFAULT_INDEX", "PIP_INDEX_URL")):
-        if environ.get(pip) and not environ.get(uv):
-            found[uv] = environ[pip]
-    return {name: value for name, value in found.items() if value and os.fsencode(value)}
+    return index.without_credentials(" ".join(chosen)[:400]) or str(failed)
