@@ -118,7 +118,7 @@ def read(configuration: Configuration, environ: Mapping[str, str], package_manag
 
 def normalised(name: str) -> str:
     """A distribution's name as indexes compare it (PEP 503)."""
-    return name.lower().replace("_", "-").replace(".", "-")
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _torch(section: Mapping[str, Any], configuration: Configuration, environ: Mapping[str, str]) -> str:

@@ -18,22 +18,27 @@ from bootstrap.errors import EnvironmentBuildError
 from bootstrap.prepared import Checkout
 from clearml_api.models import Script
 
-CORPUS = sorted((Path(__file__).parent / "freezes").glob("*.txt"))
-SDK = "# Python 3.11.7 (main, Dec  8 2023, 18:56:58) [GCC 11.4.0]\n\nclearml == 2.0.2\nsix==1.16.0\n\n# Detailed import analysis\n# **************************\n\n# IMPORT PACKAGE six\n# main.py: 3\n"
+CORPUS_FOLDER = Path(__file__).parent / "freezes"
+CORPUS = sorted(CORPUS_FOLDER.glob("*.txt"))
+USUAL = Options()
+COMMIT = "a" * 40
+BOTH = "requirements.txt and sub/requirements.txt"
+SDK_LINES = "attrs == 23.1.0\nclearml == 1.13.2\nmatplotlib == 3.8.2\nnumpy == 1.26.2\nscikit_learn == 1.3.2"
+SDK = (CORPUS_FOLDER / "sdk-section.txt").read_text()
 
 
 @pytest.mark.parametrize(
     ("own", "files", "expected", "source"),
     [
         ({"pip": "six==1.16.0\n# Python 3.11\n\n"}, {}, "six==1.16.0", "task"),
-        ({"pip": SDK}, {}, "clearml == 2.0.2\nsix==1.16.0", "task"),
+        ({"pip": SDK}, {}, SDK_LINES, "task"),
         ({"pip": ["a", "b"]}, {}, "a\nb", "task"),
         ({"pip": ""}, {"requirements.txt": "x"}, "x", "requirements.txt"),
         ({"pip": "# nothing"}, {"requirements.txt": "x"}, "", "task"),
         ({}, {"requirements.txt": "x\n"}, "x", "requirements.txt"),
-        ({}, {"sub/requirements.txt": "y\n", "requirements.txt": "x\n"}, "x\ny", "requirements.txt and sub/requirements.txt"),
+        ({}, {"sub/requirements.txt": "y\n", "requirements.txt": "x\n"}, "x\ny", BOTH),
         ({}, {}, "", "none"),
-        ({"pip": "-r more.txt\nz"}, {"more.txt": "-r sub/deep.txt\nm # why", "sub/deep.txt": "d"}, "d\nm # why\nz", "task"),
+        ({"pip": "-r more.txt\nz"}, {"more.txt": "-r s/deep.txt\nm # why", "s/deep.txt": "d"}, "d\nm # why\nz", "task"),
         ({}, {"requirements.txt": "\ufeffx\r\ny\r\n"}, "x\ny", "requirements.txt"),
     ],
 )  # fmt: skip
@@ -76,7 +81,7 @@ def test_lock_files_win_only_when_asked_and_stand_in_when_nothing_else_is_there(
 
 
 def test_a_notebook_and_a_forced_init_bring_what_they_need() -> None:
-    def text(entry: str, own: str, options: Options = Options()) -> str:
+    def text(entry: str, own: str, options: Options = USUAL) -> str:
         script = Script(requirements={"pip": own}, entry_point=entry)
         return requirements.collect(script, lambda: Checkout(Path("/")), [].append, options).text
 
@@ -121,10 +126,10 @@ def test_a_changed_package_of_the_repository_is_another_key(tmp_path) -> None:
         ("mine @ file:///home/me/mine ; python_version > '3'", "mine ; python_version > '3'", True),
         ("-e /home/someone/project", None, True),
         ("/home/someone/a.whl", None, True),
-        ("-e git+https://example.org/x.git@" + "a" * 40 + "#egg=x", "x @ git+https://example.org/x.git@" + "a" * 40, False),
+        ("-e git+https://example.org/x.git@" + COMMIT + "#egg=x", "x @ git+https://example.org/x.git@" + COMMIT, False),
         ("-e git+ssh://git@h/x.git#egg=X_y&subdirectory=p", "x-y @ git+ssh://git@h/x.git#subdirectory=p", False),
         ("torch==2.1.0+cu121", "torch==2.1.0", True),
-        ("torchvision == 0.16.0+cpu ; sys_platform == 'linux'", "torchvision == 0.16.0 ; sys_platform == 'linux'", True),
+        ("torchvision == 0.16.0+cpu ; os_name == 'posix'", "torchvision == 0.16.0 ; os_name == 'posix'", True),
         ("jaxlib==0.4.13+cuda11.cudnn86", "jaxlib==0.4.13+cuda11.cudnn86", False),
         ("pkg-resources==0.0.0", None, True),
         ("python-apt==2.4.0+ubuntu1", None, True),
