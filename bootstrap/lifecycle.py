@@ -17,8 +17,9 @@ from bootstrap.monitor import cgroup
 from bootstrap.outcome import Ending
 from bootstrap.pod import Pod
 from bootstrap.preparation import Preparation
-from bootstrap.prepared import Checkout, TaskEnvironment
+from bootstrap.prepared import Checkout, Launch, TaskEnvironment
 from bootstrap.process import TaskProcess
+from bootstrap.settings import OWN_ENGINE
 from bootstrap.telling import Telling
 from bootstrap.watch import Watch
 from clearml_api.session import ONCE, Bounds
@@ -91,12 +92,8 @@ class Run:
         return self._until_the_end()
 
     def _start(self, checkout: Checkout, environment: TaskEnvironment) -> None:
-        from bootstrap import task_environ
-        from bootstrap.entry_point import resolve
-
         pod = self._pod
-        launch = resolve(self._task.script, checkout, environment, environ=pod.environ)
-        environ = task_environ.build(pod.environ, self._task, pod.configuration, environment, launch)
+        launch, environ = self._launch(checkout, environment)
         pod.timeline.lap("prepare")
         pod.words.phase("run", self._claim.attempt)
         pod.console.on_first_output = self._telling.first_output
@@ -105,6 +102,19 @@ class Run:
         threading.Thread(target=self._announce_end, args=(self._process,), name="wait", daemon=True).start()
         self._telling.resolved(checkout, environment)
         self._telling.start_sampling()
+
+    def _launch(self, checkout: Checkout, environment: TaskEnvironment) -> tuple[Launch, dict[str, str]]:
+        pod = self._pod
+        if pod.settings.engine != OWN_ENGINE:
+            from bootstrap import clearml_engine
+
+            launch = clearml_engine.launch(self._task, pod.settings, pod.environ)
+            return launch, clearml_engine.variables(self._task, pod.settings, pod.configuration, pod.environ)
+        from bootstrap import task_environ
+        from bootstrap.entry_point import resolve
+
+        launch = resolve(self._task.script, checkout, environment, environ=pod.environ)
+        return launch, task_environ.build(pod.environ, self._task, pod.configuration, environment, launch)
 
     def _until_the_end(self) -> Ending:
         process = self._process

@@ -6,15 +6,17 @@ for the checkout. Both run on threads of their own so that the main thread stays
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from bootstrap.commands import Programs
 from bootstrap.errors import Cancelled
 from bootstrap.prepared import Checkout, TaskEnvironment, Tell
-from bootstrap.settings import PodSettings
+from bootstrap.settings import OWN_ENGINE, PodSettings
 from bootstrap.timeline import Timeline
 from clearml_api.configuration import Configuration
 from clearml_api.models import Task
@@ -75,9 +77,10 @@ class Preparation:
             )
 
         def repository() -> Checkout:
-            from bootstrap.repository import prepare
-
             self._after_setup()
+            if by_agent:
+                return Checkout(settings.work)
+            from bootstrap.repository import prepare
 
             return prepare(
                 task.script,
@@ -90,9 +93,10 @@ class Preparation:
             )
 
         def environment() -> TaskEnvironment:
-            from bootstrap.environment.build import Place, prepare
-
             self._after_setup()
+            if by_agent:
+                return TaskEnvironment(Path(sys.executable))
+            from bootstrap.environment.build import Place, prepare
 
             return prepare(
                 task.script,
@@ -111,6 +115,7 @@ class Preparation:
                 tell=tell,
             )
 
+        by_agent = settings.engine != OWN_ENGINE  # it does all of this itself
         self._programs = programs
         wanted = bool(task.container.setup_shell_script.strip())
         self._setup = _Work("setup", setup, wake) if wanted else None

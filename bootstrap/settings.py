@@ -10,6 +10,9 @@ from pathlib import Path
 from protocol import environment as names
 from protocol.errors import ConfigError
 
+OWN_ENGINE = "podstrap"
+"""The engine that prepares a task by itself; the other is `clearml-agent`."""
+
 
 @dataclass(frozen=True)
 class PodSettings:
@@ -31,7 +34,7 @@ class PodSettings:
     work: Path = Path("/podstrap/work")
     termination_log: Path = Path("/dev/termination-log")
     package_manager: str = "uv"
-    engine: str = "podstrap"
+    engine: str = OWN_ENGINE
     resolve_after_seconds: float = 24 * 3600.0
     cache_max_bytes: int | None = None
     cache_max_seconds: float | None = None
@@ -73,8 +76,8 @@ def read(environ: Mapping[str, str]) -> PodSettings:
     package_manager = environ.get(names.PACKAGE_MANAGER, "") or "uv"
     if package_manager not in ("uv", "pip"):
         wrong.append(f"{names.PACKAGE_MANAGER}={package_manager!r} is neither uv nor pip")
-    engine = environ.get(names.ENGINE, "") or "podstrap"
-    if engine not in ("podstrap", "clearml-agent"):
+    engine = environ.get(names.ENGINE, "") or OWN_ENGINE
+    if engine not in (OWN_ENGINE, "clearml-agent"):
         wrong.append(f"{names.ENGINE}={engine!r} is neither podstrap nor clearml-agent")
     missing_python = environ.get(names.MISSING_PYTHON, "") or "install"
     if missing_python not in ("install", "nearest", "fail"):

@@ -18,6 +18,7 @@ _COMMANDS = {
     "bootstrap": "inside a task's pod: claim, prepare, run, report (its settings are PODSTRAP_* variables)",
     "standalone": "serve a ClearML-compatible API and its web page on this machine",
     "render": "print the Job manifest that a task would get",
+    "cache": "the environments in a shared cache: ls, verify, prune",
     "check": "is everything configured? each failure with its fix",
     "demo": "the main job end to end on this machine: two queues, two real tasks",
 }

@@ -7,6 +7,7 @@ themselves; then the error names the package and the index.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -123,7 +124,7 @@ class UvInstaller(_Tool):
 
     def _own(self, cache: Path) -> dict[str, str]:
         return {
-            "UV_CACHE_DIR": str(cache / "uv"),
+            "UV_CACHE_DIR": str(downloads(cache, "uv")),
             "UV_NO_PROGRESS": "1",
             "NO_COLOR": "1",
             "UV_NO_CONFIG": "1",
@@ -181,11 +182,11 @@ class PipInstaller(_Tool):
 
     def _own(self, cache: Path) -> dict[str, str]:
         return {
-            "PIP_CACHE_DIR": str(cache / "pip"),
+            "PIP_CACHE_DIR": str(downloads(cache, "pip")),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_NO_INPUT": "1",
             "PIP_PROGRESS_BAR": "off",
-            "VIRTUALENV_OVERRIDE_APP_DATA": str(cache / "virtualenv"),
+            "VIRTUALENV_OVERRIDE_APP_DATA": str(downloads(cache, "virtualenv")),
         }
 
     def make(self, interpreter: Interpreter, folder: Path, *, system: bool = False) -> None:
@@ -233,6 +234,16 @@ def installer(
         tell(f"pip installs, since uv does not know all of {' '.join(options.extra_flags)}")
         kind = PipInstaller
     return kind(cache, options, environ, programs, tell)
+
+
+def downloads(cache: Path, name: str) -> Path:
+    """A tool's own folder in the cache. Tools keep theirs to one user, so another user's is left alone."""
+    folder, user = cache / name, os.geteuid()
+    try:
+        mine = user in (0, folder.stat().st_uid)
+    except OSError:
+        mine = True
+    return folder if mine else cache / f"{name}-{user}"
 
 
 def find_uv() -> str:

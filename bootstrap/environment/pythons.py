@@ -34,7 +34,7 @@ def installed(version: str, cache: Path) -> Path | None:
 
 def install(version: str, environ: Mapping[str, str], cache: Path, programs: Programs, tell: Tell) -> Path | None:
     """`uv python install`; None when that fails, and a line tells why."""
-    from bootstrap.environment.installers import find_uv
+    from bootstrap.environment.installers import downloads, find_uv
 
     if environ.get("UV_PYTHON_DOWNLOADS", "").lower() in ("never", "manual"):
         return None
@@ -45,7 +45,7 @@ def install(version: str, environ: Mapping[str, str], cache: Path, programs: Pro
             return None
     tell(f"the image has no python{version}: uv installs it into the cache")
     command: list[str | Path] = [find_uv(), "python", "install", "--no-bin", "--install-dir", folder, "--", version]
-    own = {"UV_CACHE_DIR": str(cache / "uv"), "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+    own = {"UV_CACHE_DIR": str(downloads(cache, "uv")), "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
     try:
         programs.run(command, environ={**environ, **own}, seconds=_INSTALL_SECONDS)
     except CommandFailed as error:
