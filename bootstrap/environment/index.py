@@ -29,7 +29,7 @@ _TROUBLE = re.compile(
     r"|client error \(connect\)|network is unreachable|no route to host|newconnectionerror|protocolerror"
     r"|remotedisconnected|incompleteread|connection broken|tls handshake|unexpected eof|end of file before"
     r"|http status server error|\b50[0234] (?:server error|bad gateway|service|gateway|internal)"
-    r"|429 (?:client|too many)"
+    r"|429 (?:client|too many)|too many 50\d error responses"
     r"|error decoding response body|request or response body error|failed to download.*distribution"
     r"|error sending request",
     re.I,
@@ -104,7 +104,7 @@ def place(output: str) -> str:
         name = ""
     addresses = [without_credentials(address) for address in _ADDRESS.findall(output)]
     hosts = re.search(r"host='?([^',)]+)'?, port=(\d+)", output)
-    address = addresses[-1].rstrip(".,/") if addresses else f"{hosts[1]}:{hosts[2]}" if hosts else ""
+    address = addresses[-1].rstrip(".,/:") if addresses else f"{hosts[1]}:{hosts[2]}" if hosts else ""
     return " at ".join(part for part in (f"package {name}" if name else "", address) if part)
 
 

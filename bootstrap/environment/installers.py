@@ -7,6 +7,7 @@ themselves; then the error names the package and the index.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -94,24 +95,30 @@ class _Tool:
     def _own(self, cache: Path) -> dict[str, str]:
         raise NotImplementedError
 
+    def _unsaid(self, command: Sequence[str | Path]) -> str:
+        """What the tool knows of the network and does not say."""
+        del command
+        return ""
+
     def _run(
         self,
         command: Sequence[str | Path],
         cwd: Path,
         what: str,
         tell: Tell | None = None,
-        pauses: Sequence[float] = RETRY_PAUSES,
+        pauses: Sequence[float] | None = None,
     ) -> str:
-        for pause in (*pauses, None):
+        for pause in (*(RETRY_PAUSES if pauses is None else pauses), None):
             try:
                 run = self._programs.run(command, environ=self._environ, cwd=cwd, seconds=_INSTALL_SECONDS, tell=tell)
-                return run.output
+                return run.output + self._unsaid(command)
             except CommandFailed as failed:
                 if _DISK_FULL.search(failed.output):
                     raise DiskFull(28, "No space left on device") from failed
-                if pause is None or not index.is_trouble(failed.output):
-                    raise _error(what, failed) from failed
-                where = index.place(failed.output)
+                words = failed.output + self._unsaid(command)
+                if pause is None or not index.is_trouble(words):
+                    raise _error(what, failed, words) from failed
+                where = index.place(words)
                 self._tell(f"trouble with the network ({where or 'see above'}): trying again in {pause:g} s")
                 self._pause(pause)
         raise AssertionError("the last try returns or raises")
@@ -204,7 +211,10 @@ class PipInstaller(_Tool):
     def unchanged(self, folder: Path, wanted: Wanted) -> bool:
         """`pip install --upgrade --dry-run`: would it install anything?"""
         command = [*self._command(folder, wanted), "--upgrade", "--upgrade-strategy", "eager", "--dry-run"]
-        return "Would install" not in self._run(command, wanted.cwd, "the index could not be asked", pauses=())
+        output = self._run(command, wanted.cwd, "the index could not be asked", pauses=())
+        if index.is_trouble(output):  # pip is content with what is installed
+            raise EnvironmentBuildError(f"the network failed ({index.place(output)})", trouble=True)
+        return "Would install" not in output
 
     def uninstall(self, folder: Path, names: Sequence[str]) -> None:
         """`pip uninstall`."""
@@ -218,7 +228,18 @@ class PipInstaller(_Tool):
         for file in wanted.constraints:
             command += ["--constraint", file]
         command += [] if wanted.dependencies else ["--no-deps"]
-        return [*command, *self._options.extra_flags]
+        return [*command, *self._options.extra_flags, "--log", wanted.files[0].with_suffix(".log")]
+
+    def _unsaid(self, command: Sequence[str | Path]) -> str:
+        """pip keeps to itself why it could not read an index, and says that nothing fits; its log tells."""
+        if command[-2:-1] != ["--log"]:
+            return ""
+        log = Path(command[-1])
+        with contextlib.suppress(OSError):
+            lines = [line for line in log.read_text("utf-8", "replace").splitlines() if "Could not fetch URL" in line]
+            log.unlink()
+            return "".join(f"\n{line}" for line in lines if "404 Client Error" not in line)
+        return ""
 
 
 def installer(
@@ -258,13 +279,14 @@ def find_uv() -> str:
     return found
 
 
-def _pauses(wanted: Wanted) -> Sequence[float]:
-    return () if wanted.torch else RETRY_PAUSES
+def _pauses(wanted: Wanted) -> Sequence[float] | None:
+    """With torch's own index there is another way to try before the same once more."""
+    return () if wanted.torch else None
 
 
-def _error(what: str, failed: CommandFailed) -> EnvironmentBuildError:
-    trouble = index.is_trouble(failed.output)
-    where = index.place(failed.output)
+def _error(what: str, failed: CommandFailed, words: str) -> EnvironmentBuildError:
+    trouble = index.is_trouble(words)
+    where = index.place(words)
     if trouble:
         return EnvironmentBuildError(
             f"{what}: the network failed{f' ({where})' if where else ''}: {_summary(failed)}",
@@ -272,7 +294,7 @@ def _error(what: str, failed: CommandFailed) -> EnvironmentBuildError:
             last_lines=failed.last_lines,
             trouble=True,
         )
-    at = f" ({where})" if where and re.search(r"\b40[13]\b", failed.output) else ""
+    at = f" ({where})" if where and re.search(r"\b40[13]\b", words) else ""
     return EnvironmentBuildError(
         f"{what}{at}: {_summary(failed)}",
         hint="is the name and version right, and does the index (UV_DEFAULT_INDEX, PIP_INDEX_URL) have it?",
