@@ -72,11 +72,16 @@ class Fill:
         began = time.monotonic()
         tool.make(self._interpreter, venv, system=self._options.system_site_packages)
         python, version = _version(venv)
+        packages = Path("venv", "lib", f"python{python}", "site-packages")
+        system = self._system_packages() if self._options.system_site_packages else ()
+        seen = folder / packages / "podstrap_system.pth"  # an image's virtual environment is no base of another
+        if system:
+            seen.write_text("".join(f"import site; site.addsitedir({place!r})\n" for place in system))
         made = self._recipe(version)
         self._tell_plan(made, tool)
         for number, step in enumerate(made.steps):
             self._install(tool, venv, folder, number, step, made.torch)
-        packages = Path("venv", "lib", f"python{python}", "site-packages")
+        seen.unlink(missing_ok=True)
         if made.local:
             self._set_own_code_apart(tool, venv, folder / packages)
         freeze = self._below_root(installed.freeze(folder / packages, made.names))
@@ -89,7 +94,7 @@ class Fill:
             site_packages=str(packages),
             installed=freeze,
             mark=mark_of(folder / packages),
-            system=self._system_packages() if self._options.system_site_packages else (),
+            system=system,
             size_bytes=care.size_of(folder),
         )
         if made.steps:

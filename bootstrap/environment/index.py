@@ -86,7 +86,7 @@ def variables(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
     if bundle:
         for name in ("SSL_CERT_FILE", "PIP_CERT"):
             kept.setdefault(name, bundle)
-    return {name: value for name, value in kept.items() if value or name in environ}
+    return {name: value for name, value in kept.items() if value or not name.startswith(("UV_", "PIP_"))}
 
 
 def is_trouble(output: str) -> bool:

@@ -86,6 +86,9 @@ class _Tool:
     ) -> None:
         self._options = options
         self._environ = {**index.variables(options, environ), **self._own(cache)}
+        for kept in ("UV_NO_CONFIG", "VIRTUALENV_OVERRIDE_APP_DATA"):
+            if environ.get(kept):
+                self._environ[kept] = environ[kept]
         if environ.get("UV_CONFIG_FILE"):
             self._environ.pop("UV_NO_CONFIG", None)  # the operator's own; one in the task's folder stays unread
         self._programs = programs

@@ -46,8 +46,9 @@ def install(version: str, environ: Mapping[str, str], cache: Path, programs: Pro
     tell(f"the image has no python{version}: uv installs it into the cache")
     command: list[str | Path] = [find_uv(), "python", "install", "--no-bin", "--install-dir", folder, "--", version]
     own = {"UV_CACHE_DIR": str(downloads(cache, "uv")), "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+    kept = {name: value for name, value in environ.items() if value or not name.startswith("UV_")}
     try:
-        programs.run(command, environ={**environ, **own}, seconds=_INSTALL_SECONDS)
+        programs.run(command, environ={**kept, **own}, seconds=_INSTALL_SECONDS)
     except CommandFailed as error:
         tell(f"uv could not bring python{version}: {error.last_lines[-1].strip() if error.last_lines else error}")
         with contextlib.suppress(OSError):

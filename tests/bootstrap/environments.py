@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -41,7 +42,7 @@ def project(folder: Path, name: str = "mine", needs: str = '"alpha==1.0"') -> Pa
     """A package that lies in a repository; its build needs nothing but what it brings itself."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.py").write_text("HERE = __file__\n")
-    (folder / "backend.py").write_text(BACKEND.format(name=name, needs=needs.strip('"')))
+    (folder / "backend.py").write_text(BACKEND.format(name=name, needs=_requires(needs)))
     (folder / "pyproject.toml").write_text(
         f'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
         f'[project]\nname = "{name}"\nversion = "0.1"\ndependencies = [{needs}]\n'
@@ -49,9 +50,13 @@ def project(folder: Path, name: str = "mine", needs: str = '"alpha==1.0"') -> Pa
     return folder
 
 
+def _requires(needs: str) -> str:
+    return "".join(f"Requires-Dist: {one.strip().strip(chr(34))}\\n" for one in needs.split(","))
+
+
 BACKEND = """
 import os, zipfile
-META = "Metadata-Version: 2.1\\nName: {name}\\nVersion: 0.1\\nRequires-Dist: {needs}\\n"
+META = "Metadata-Version: 2.1\\nName: {name}\\nVersion: 0.1\\n{needs}"
 def _build(folder, files):
     name = "{name}-0.1-py3-none-any.whl"
     info = "{name}-0.1.dist-info"
@@ -86,7 +91,8 @@ def prepare(
     offline = {
         "UV_OFFLINE": "1", "UV_FIND_LINKS": str(wheels), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels),
     } if wheels else {}  # fmt: skip
-    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **offline, **more.pop("environ", {})}
+    seeds = {"VIRTUALENV_OVERRIDE_APP_DATA": str(Path(tempfile.gettempdir(), "podstrap-tests-virtualenv"))}
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **seeds, **offline, **more.pop("environ", {})}
     requirements = text if isinstance(text, dict) else {"pip": text}
     return build.prepare(
         Script(requirements=requirements, **more.pop("script", {})),
