@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bootstrap.commands import Programs
 from bootstrap.environment import care, index, installed, recipe
-from bootstrap.environment.installers import Installer, Wanted, installer
+from bootstrap.environment.installers import WHEELS, Installer, Wanted, installer
 from bootstrap.environment.interpreter import Interpreter
 from bootstrap.environment.options import Options, normalised
 from bootstrap.environment.recipe import Recipe
@@ -169,8 +169,15 @@ class Fill:
     def _install(self, tool: Installer, venv: Path, folder: Path, number: int, step: recipe.Step, torch: str) -> None:
         file = folder / (f"requirements-{number}.txt" if number else "requirements.txt")
         file.write_text("\n".join(step.lines) + "\n")
+        wanted = self._of(folder, (file,), torch)
         try:
-            tool.install(venv, self._of(folder, (file,), torch))
+            try:
+                tool.install(venv, wanted)
+            except EnvironmentBuildError as error:
+                if not error.trouble or not (self._cache / WHEELS).is_dir():
+                    raise
+                self._tell(f"no index can be reached: trying the wheels in {self._cache / WHEELS}")
+                tool.install(venv, replace(wanted, torch="", offline=True))
         except EnvironmentBuildError as error:
             if not step.optional:
                 raise

@@ -66,6 +66,7 @@ def variables(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
         ("PIP_INDEX_URL", uv_default, "UV_DEFAULT_INDEX" if not kept.get("UV_INDEX_URL") else ""),
         ("PIP_FIND_LINKS", _spaced(kept.get("UV_FIND_LINKS")), "UV_FIND_LINKS"),
         ("PIP_NO_INDEX", kept.get("UV_NO_INDEX"), "UV_NO_INDEX"),
+        ("PIP_NO_INDEX", kept.get("UV_OFFLINE"), ""),
         ("PIP_TRUSTED_HOST", kept.get("UV_INSECURE_HOST"), "UV_INSECURE_HOST"),
         ("PIP_DEFAULT_TIMEOUT", kept.get("UV_HTTP_TIMEOUT"), "UV_HTTP_TIMEOUT"),
         ("PIP_PRE", "1" if kept.get("UV_PRERELEASE") == "allow" else "", ""),

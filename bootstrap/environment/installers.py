@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,8 @@ _INSTALL_SECONDS = 3600.0
 _DECORATION = re.compile(r"^[\s×╰─▶│├├─•✗]+|\x1b\[[0-9;]*m")
 RETRY_PAUSES = (2.0, 8.0)
 """Seconds before each further try after trouble of the network; the tools try several times themselves."""
+WHEELS = "wheels"
+"""A folder of the cache that an operator may fill with wheels for pods without an index."""
 _DISK_FULL = re.compile(r"no space left on device|os error 28|errno 28|disk quota exceeded", re.I)
 
 
@@ -45,6 +47,8 @@ class Wanted:
     dependencies: bool = True
     torch: str = ""
     """uv's torch backend."""
+    offline: bool = False
+    """Only from what is on disk: the volume's wheels, the tool's own cache."""
 
 
 class Installer(Protocol):
@@ -91,6 +95,10 @@ class _Tool:
                 self._environ[kept] = environ[kept]
         if environ.get("UV_CONFIG_FILE"):
             self._environ.pop("UV_NO_CONFIG", None)  # the operator's own; one in the task's folder stays unread
+        wheels = cache / WHEELS
+        if wheels.is_dir():
+            for name, between in (("UV_FIND_LINKS", ","), ("PIP_FIND_LINKS", " ")):
+                self._environ[name] = f"{self._environ.get(name, '')}{between}{wheels}".lstrip(between)
         self._programs = programs
         self._tell = tell
         self._pause = pause
@@ -156,7 +164,7 @@ class UvInstaller(_Tool):
             if not wanted.torch or not error.trouble:
                 raise
             self._tell(f"the index for torch ({wanted.torch}) cannot be reached: torch comes from the usual index")
-            plain = Wanted(wanted.files, wanted.source, wanted.cwd, wanted.constraints, wanted.dependencies)
+            plain = replace(wanted, torch="")
             self._run(self._command(folder, plain), plain.cwd, what, self._tell_short)
 
     def unchanged(self, folder: Path, wanted: Wanted) -> bool:
@@ -177,6 +185,7 @@ class UvInstaller(_Tool):
             command += ["--constraint", file]
         command += [] if wanted.dependencies else ["--no-deps"]
         command += ["--torch-backend", wanted.torch] if wanted.torch else []
+        command += ["--offline"] if wanted.offline else []
         return [*command, *(uv_flags(self._options.extra_flags) or ())]
 
     def _tell_short(self, line: str) -> None:
@@ -231,6 +240,7 @@ class PipInstaller(_Tool):
         for file in wanted.constraints:
             command += ["--constraint", file]
         command += [] if wanted.dependencies else ["--no-deps"]
+        command += ["--no-index"] if wanted.offline else []
         return [*command, *self._options.extra_flags, "--log", wanted.files[0].with_suffix(".log")]
 
     def _unsaid(self, command: Sequence[str | Path]) -> str:
