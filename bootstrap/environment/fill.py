@@ -77,7 +77,7 @@ class Fill:
         seen = folder / packages / "podstrap_system.pth"  # an image's virtual environment is no base of another
         if system:
             seen.write_text("".join(f"import site; site.addsitedir({place!r})\n" for place in system))
-        made = self._recipe(version)
+        made = self._recipe(self._whole_version(version))
         self._tell_plan(made, tool)
         for number, step in enumerate(made.steps):
             self._install(tool, venv, folder, number, step, made.torch)
@@ -108,7 +108,7 @@ class Fill:
 
     def unchanged(self, entry: Entry) -> bool:
         """Whether the index has nothing newer for the requirements than the entry. Raises EnvironmentBuildError."""
-        made = self._recipe(entry.version)
+        made = self._recipe(self._whole_version(entry.version))
         tool = self._tool()
         folder = self._work / "asked"
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,6 +156,13 @@ class Fill:
         if wanted.project:  # what a notebook or a forced Task.init needs besides
             text = f"{text}\n{wanted.project}"
         return recipe.write(text, self._options, root=folder, locked=locked, own=own)
+
+    def _whole_version(self, version: str) -> str:
+        """`3.11.7`, which poetry's markers go by; asked only for them."""
+        if self._wanted.lock != "poetry" or version.count(".") > 1:
+            return version
+        code = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
+        return self._programs.run([self._interpreter.path, "-I", "-c", code], environ=self._environ).output.strip()
 
     def _tell_plan(self, made: Recipe, tool: Installer) -> None:
         for note in made.notes:

@@ -26,6 +26,7 @@ from bootstrap.environment.options import Options
 from bootstrap.errors import EnvironmentBuildError
 from bootstrap.prepared import Tell
 
+_PYTHON_NAME = re.compile(r"python(3\.\d+)")
 _INSTALL_SECONDS = 3600.0
 _DECORATION = re.compile(r"^[\s×╰─▶│├├─•✗]+|\x1b\[[0-9;]*m")
 RETRY_PAUSES = (2.0, 8.0)
@@ -150,9 +151,13 @@ class UvInstaller(_Tool):
         }
 
     def make(self, interpreter: Interpreter, folder: Path, *, system: bool = False) -> None:
-        """`uv venv`."""
+        """What `uv venv` makes, without starting it where the interpreter's own name tells its version."""
+        del system  # pip's to see
+        base = interpreter.path.resolve()
+        if _PYTHON_NAME.fullmatch(base.name) and os.access(base, os.X_OK):
+            bare_venv(folder, base)
+            return
         command: list[str | Path] = [find_uv(), "venv", "--quiet", "--no-project", "--python", interpreter.path]
-        command += ["--system-site-packages"] if system else []
         self._run([*command, "--", folder], folder.parent, "the virtual environment could not be made", pauses=())
 
     def install(self, folder: Path, wanted: Wanted) -> None:
@@ -268,6 +273,19 @@ def installer(
         tell(f"pip installs, since uv does not know all of {' '.join(options.extra_flags)}")
         kind = PipInstaller
     return kind(cache, options, environ, programs, tell)
+
+
+def bare_venv(folder: Path, base: Path) -> None:
+    """A virtual environment of a few files; `base` is a real `python3.N`."""
+    short = base.name.removeprefix("python")
+    (folder / "bin").mkdir(parents=True)
+    (folder / "lib" / base.name / "site-packages").mkdir(parents=True)
+    (folder / "pyvenv.cfg").write_text(
+        f"home = {base.parent}\nimplementation = CPython\nversion = {short}\ninclude-system-site-packages = false\n"
+    )
+    (folder / "bin" / "python").symlink_to(base)
+    for name in ("python3", base.name):
+        (folder / "bin" / name).symlink_to("python")
 
 
 def downloads(cache: Path, name: str) -> Path:

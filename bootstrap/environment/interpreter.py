@@ -104,18 +104,29 @@ def _on_path(name: str, environ: Mapping[str, str]) -> Path | None:
     outside = [folder for folder in folders if not _ours(Path(folder, name))]
     for folder in outside:
         found = shutil.which(name, path=folder)
-        if found and (real := _behind_shim(Path(found))):
+        if found and (real := _behind_shim(Path(found), environ)):
             return real
     return None
 
 
-def _behind_shim(path: Path) -> Path | None:
-    """pyenv puts a script for every version on PATH, also for those that are not active; the program behind it."""
-    if path.parent.name != "shims" or not re.fullmatch(r"python\d+\.\d+", path.name):
+def _behind_shim(path: Path, environ: Mapping[str, str]) -> Path | None:
+    """pyenv puts a script for every version on PATH, also for those that are not active, and the script takes longer
+    than everything else here; the program behind it."""
+    if path.parent.name != "shims":
         return path
-    versions = path.parent.parent / "versions"
-    found = sorted(versions.glob(f"{path.name.removeprefix('python')}*/bin/{path.name}"))
-    return found[-1] if found else None
+    root = path.parent.parent
+    try:
+        active = environ.get("PYENV_VERSION", "").split(":") + (root / "version").read_text().split()
+    except OSError:
+        active = []
+    for version in active:
+        if version and (found := root / "versions" / version / "bin" / path.name).exists():
+            return found
+    named = path.name.removeprefix("python")
+    if "." not in named:
+        return path
+    installed = sorted((root / "versions").glob(f"{named}*/bin/{path.name}"))
+    return installed[-1] if installed else None
 
 
 def _ours(path: Path) -> bool:
