@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.first_line import Bench, Counting, Failed, disk_bytes, make, save
+from bench.first_line import MODES, Bench, Counting, Failed, disk_bytes, make, save
 from tests import support
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
@@ -68,8 +68,8 @@ def cold(bench: Bench, samples: Samples, told: dict[str, str]) -> None:
         at = bench.folder / f"cold-{number}"
         samples["cold_by_hand"].append(bench.by_hand(at / "hand", at / "hand-cache", offline=False))
         samples["cold_podstrap"].append(bench.by_podstrap(at / "work", at / "cache", ONE))
-        for manager in ("pip", "uv") if PEER else ():
-            _peer(bench, at / f"peer-{manager}", manager, samples["cold_peer_" + manager], told, "cold")
+        for mode in MODES if PEER else ():
+            _peer(bench, at / f"peer-{mode}", mode, samples["cold_peer_" + mode], told, "cold")
 
 
 def warm(bench: Bench, samples: Samples, told: dict[str, str]) -> None:
@@ -79,16 +79,16 @@ def warm(bench: Bench, samples: Samples, told: dict[str, str]) -> None:
         at = bench.folder / f"warm-{number}"
         samples["warm_by_hand"].append(bench.by_hand(at / "hand", last / "hand-cache", offline=True))
         samples["warm_podstrap"].append(bench.by_podstrap(at / "work", last / "cache", ONE))
-        for manager in ("pip", "uv") if PEER and number < ROUNDS else ():
-            _peer(bench, last / f"peer-{manager}", manager, samples["warm_peer_" + manager], told, "warm")
+        for mode in MODES if PEER and number < ROUNDS else ():
+            _peer(bench, last / f"peer-{mode}", mode, samples["warm_peer_" + mode], told, "warm")
 
 
-def _peer(bench: Bench, home: Path, manager: str, into: list[float], told: dict[str, str], state: str) -> None:
-    key = f"{state} {manager}"
+def _peer(bench: Bench, home: Path, mode: str, into: list[float], told: dict[str, str], state: str) -> None:
+    key = f"{state} {mode}"
     if key in told:
         return
     try:
-        into.append(bench.by_agent(home, manager, ONE))
+        into.append(bench.by_agent(home, mode, ONE))
     except Failed as failed:
         told[key] = str(failed)[-1500:]
         print(f"the peer, {key}: failed, see the results file", file=sys.stderr)
@@ -118,8 +118,15 @@ def many_packages(bench: Bench, samples: Samples) -> dict[str, int]:
     }
 
 
+def _by_mode(median: dict[str, float], state: str) -> dict[str, float | None]:
+    """The peer's modes, the failed ones as None."""
+    return {
+        mode: round(median[f"{state}_peer_{mode}"], 3) if f"{state}_peer_{mode}" in median else None for mode in MODES
+    }
+
+
 def main() -> None:
-    keys = ["by_hand", "podstrap", "peer_pip", "peer_uv"]
+    keys = ["by_hand", "podstrap", *(f"peer_{mode}" for mode in MODES)]
     samples: Samples = {f"{state}_{key}": [] for state in ("cold", "warm") for key in keys}
     samples.update({"many_cold": [], "many_warm": [], "one_warm": []})
     told: dict[str, str] = {}
@@ -138,7 +145,7 @@ def main() -> None:
     median = {key: statistics.median(values) for key, values in samples.items() if values}
 
     def best(state: str) -> float | None:
-        modes = [median[key] for key in (f"{state}_peer_pip", f"{state}_peer_uv") if key in median]
+        modes = [median[key] for key in (f"{state}_peer_{mode}" for mode in MODES) if key in median]
         return round(min(modes), 3) if modes else None
 
     sys.stderr.flush()
@@ -152,6 +159,7 @@ def main() -> None:
         "sequential_requests": requests,
         "warm_30_packages_s": round(median["many_warm"], 3),
         "warm_1_package_s": round(median["one_warm"], 3),
+        **{f"{state}_peer_s_by_mode": _by_mode(median, state) for state in ("cold", "warm")},
         **disk,
         "rounds": ROUNDS,
     }

@@ -44,8 +44,11 @@ git clone -q "$1" "$2/code"
 {uv} pip install -q {offline} --python "$2/venv/bin/python" -r "$2/code/requirements.txt"
 cd "$2/code" && exec "$2/venv/bin/python" main.py
 """
+REPLACE = "uv-replace-pip"
+MODES = ("pip", "uv", REPLACE)
+"""The peer's ways: pip; uv for lock files and pip for the rest; uv for all."""
 AGENT_CONF = """agent {{
-  package_manager {{ type: {manager}, uv_replace_pip: true }}
+  package_manager {{ type: {manager}, uv_replace_pip: {replace} }}
   venvs_cache {{ max_entries: 10, free_space_threshold_gb: 0.1, path: {home}/.clearml/venvs-cache }}
 }}
 """
@@ -96,12 +99,14 @@ class Bench:
         self._must_be_completed(task)
         return seconds
 
-    def by_agent(self, home: Path, manager: str, requirements: str) -> float:
+    def by_agent(self, home: Path, mode: str, requirements: str) -> float:
         """`clearml-agent execute --full-monitoring --require-queue`, its caches under `home`."""
         task = self._task(requirements)
         home.mkdir(parents=True, exist_ok=True)
         conf = home / "clearml.conf"
-        conf.write_text(AGENT_CONF.format(manager=manager, home=home))
+        conf.write_text(
+            AGENT_CONF.format(manager=mode[:3].rstrip("-"), replace=str(mode == REPLACE).lower(), home=home)
+        )
         words = [BIN / "clearml-agent", "execute", "--full-monitoring", "--require-queue", "--id", task]
         own = {"HOME": str(home), "CLEARML_CONFIG_FILE": str(conf), "CLEARML_WORKER_ID": f"peer:{task}"}
         own["PIP_CACHE_DIR"] = str(home / "pip")

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from urllib.parse import unquote
 
 MASK = b"********"
 _SHORTEST = 4
 _SHORTEST_GUESSED = 8
 """Shorter values would mask ordinary text."""
+_SHORTEST_TOKEN = 20
+_IN_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^\s/:@'\"<>]*)(?::([^\s/@'\"<>]*))?@")
 _SECRET_WORDS = frozenset({"TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASS", "APIKEY"})
 
 
@@ -26,6 +29,19 @@ def secrets_of(environ: Mapping[str, str]) -> list[str]:
         and "://" not in value
         and not value.startswith("/")
     ]
+
+
+def in_addresses(texts: Iterable[str]) -> list[str]:
+    """The passwords in addresses that stand in these texts (repositories, indexes, proxies), as written and as meant;
+    also a user's name that is as long as a token."""
+    found: list[str] = []
+    for text in texts:
+        if "://" not in text or "@" not in text:
+            continue
+        for user, password in _IN_ADDRESS.findall(text):
+            secret = password or (user if len(user) >= _SHORTEST_TOKEN else "")
+            found += [secret, unquote(secret)]
+    return [secret for secret in dict.fromkeys(found) if len(secret) >= _SHORTEST]
 
 
 class Masker:

@@ -114,7 +114,7 @@ def _run(
     from bootstrap.commands import Programs
     from bootstrap.console import Console
     from bootstrap.lifecycle import Run
-    from bootstrap.masking import Masker, secrets_of
+    from bootstrap.masking import Masker, in_addresses, secrets_of
     from bootstrap.outcome import Ending
     from bootstrap.pod import Pod
     from bootstrap.reporter import Reporter
@@ -123,7 +123,7 @@ def _run(
     masker = Masker(config.secrets())
     masker.add(secrets_of(env))
     masker.add(secrets_of(task_environ.of_docker_arguments(claimed.task.container.arguments)))
-    masker.add(_in_address(claimed.task.script.repository))
+    masker.add(in_addresses(_addresses(claimed, env, config)))
     try:
         spool = Spool(settings.work / "spool")
     except OSError as error:
@@ -159,15 +159,16 @@ def _run(
     return run.whole()
 
 
-def _in_address(repository: str) -> tuple[str, ...]:
-    """The password in a repository's address, as written and as meant."""
-    from urllib.parse import unquote, urlsplit
-
-    try:
-        password = urlsplit(repository).password or ""
-    except ValueError:
-        return ()
-    return (password, unquote(password))
+def _addresses(claimed: Claimed, env: Mapping[str, str], config: Configuration) -> list[str]:
+    """The texts in which addresses with a password may stand: repositories, indexes, proxies."""
+    script = claimed.task.script
+    return [
+        script.repository,
+        *(str(section) for section in script.requirements.values()),
+        *env.values(),
+        str(config.get("agent.package_manager.extra_index_url") or ""),
+        str(config.get("agent.package_manager.extra_pip_install_flags") or ""),
+    ]
 
 
 def _watch_over_threads(wake: Wake) -> list[str]:

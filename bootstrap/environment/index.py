@@ -8,9 +8,8 @@ apart here too, since they alone are worth another try.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from bootstrap.environment.options import Options
 
@@ -36,22 +35,6 @@ _TROUBLE = re.compile(
 )
 _NOT_TROUBLE = re.compile(r"network connectivity is disabled|\b40[1346] |unauthori[sz]ed|forbidden|certificate", re.I)
 _ADDRESS = re.compile(r"https?://[^\s`'\"<>()]+")
-
-
-def secrets(texts: Iterable[str]) -> list[str]:
-    """The passwords in addresses that stand in these texts, as written and as meant."""
-    found = []
-    for text in texts:
-        if "://" not in text or "@" not in text:
-            continue
-        for address in re.findall(r"[a-z+]+://[^\s`'\"<>]+@", text, re.I):
-            try:
-                parts = urlsplit(address)
-            except ValueError:
-                continue
-            password = parts.password or ("" if parts.username in (None, "git", "") else parts.username or "")
-            found += [password, unquote(password)]
-    return [secret for secret in dict.fromkeys(found) if len(secret) >= 4]
 
 
 def variables(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
