@@ -44,14 +44,17 @@ git clone -q "$1" "$2/code"
 {uv} pip install -q {offline} --python "$2/venv/bin/python" -r "$2/code/requirements.txt"
 cd "$2/code" && exec "$2/venv/bin/python" main.py
 """
-REPLACE = "uv-replace-pip"
-MODES = ("pip", "uv", REPLACE)
-"""The peer's ways: pip; uv for lock files and pip for the rest; uv for all."""
+MODES = ("pip", "uv")
+"""The peer's ways. Its uv_replace_pip is left out: seen with 3.0.3, it installs a task's packages into the environment
+that clearml-agent itself runs in, and the next task fails."""
 AGENT_CONF = """agent {{
-  package_manager {{ type: {manager}, uv_replace_pip: {replace} }}
-  venvs_cache {{ max_entries: 10, free_space_threshold_gb: 0.1, path: {home}/.clearml/venvs-cache }}
+  package_manager {{ type: {manager} }}
+  {cached}
 }}
 """
+VENVS_CACHE = "venvs_cache {{ max_entries: 10, free_space_threshold_gb: 0.1, path: {home}/.clearml/venvs-cache }}"
+"""Of its pip mode. In uv mode a task that is served from this cache fails (seen with 3.0.3), so that mode is given the
+next best thing: the caches of uv and git."""
 
 
 class Failed(Exception):
@@ -68,6 +71,16 @@ class Bench:
     session: Session
     queue: str
     environ: Mapping[str, str]
+
+    @property
+    def agent(self) -> Path:
+        """An environment of the peer's own, made once: what it does to it is nobody else's."""
+        folder = self.folder / "agent"
+        if not folder.is_dir():
+            subprocess.run([BIN / "uv", "venv", "-q", "--seed", "--python", PYTHON, folder], check=True)
+            words = ["pip", "install", "-q", "--python", folder / "bin" / "python", "clearml-agent>=3.0", "uv"]
+            subprocess.run([BIN / "uv", *words], check=True)
+        return folder
 
     def by_hand(self, work: Path, cache: Path, *, offline: bool) -> float:
         """git clone, uv venv, uv pip install, python, as a shell script."""
@@ -104,13 +117,13 @@ class Bench:
         task = self._task(requirements)
         home.mkdir(parents=True, exist_ok=True)
         conf = home / "clearml.conf"
-        conf.write_text(
-            AGENT_CONF.format(manager=mode[:3].rstrip("-"), replace=str(mode == REPLACE).lower(), home=home)
-        )
-        words = [BIN / "clearml-agent", "execute", "--full-monitoring", "--require-queue", "--id", task]
+        cached = VENVS_CACHE.format(home=home) if mode == "pip" else ""
+        conf.write_text(AGENT_CONF.format(manager=mode, cached=cached))
+        words = [self.agent / "bin" / "clearml-agent", "execute", "--full-monitoring", "--require-queue", "--id", task]
         own = {"HOME": str(home), "CLEARML_CONFIG_FILE": str(conf), "CLEARML_WORKER_ID": f"peer:{task}"}
         own["PIP_CACHE_DIR"] = str(home / "pip")
-        own["PATH"] = f"{BIN}:{self.environ['PATH']}"
+        own["UV_VENV_SEED"] = "1" if mode == "uv" else "0"  # this mode runs pip in the venv that uv makes
+        own["PATH"] = f"{self.agent / 'bin'}:{self.environ['PATH']}"
         seconds = _first_line([str(word) for word in words], {**self.environ, **own}, home)
         self._must_be_completed(task)
         return seconds

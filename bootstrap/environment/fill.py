@@ -168,7 +168,7 @@ class Fill:
         for note in made.notes:
             self._tell(note)
         for key in self._options.left_out:
-            self._tell(f"clearml.conf: package_manager.{key} is left out here")
+            self._tell(f"left out of clearml.conf: {key}")
         count = len(dict.fromkeys(line for step in made.steps for line in step.lines))
         if count:
             self._tell(f"building an environment: {count} requirements ({self._wanted.source}), {tool.name}")

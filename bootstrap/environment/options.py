@@ -112,7 +112,7 @@ def read(configuration: Configuration, environ: Mapping[str, str], package_manag
         torch=_torch(section, configuration, environ),
         best_match=switch("uv_unsafe_best_match"),
         force_init=switch("", "CLEARML_AGENT_FORCE_TASK_INIT"),
-        left_out=tuple(f"{key} ({why})" for key, why in _LEFT_OUT.items() if _is_set(section, key)),
+        left_out=_left_out(section, configuration, environ),
     )
 
 
@@ -132,6 +132,13 @@ def _torch(section: Mapping[str, Any], configuration: Configuration, environ: Ma
     if cuda in ("0", "cpu"):
         return "cpu"
     return f"cu{cuda[:3]}" if cuda.isdigit() and len(cuda) >= 2 else "auto"
+
+
+def _left_out(section: Mapping[str, Any], configuration: Configuration, environ: Mapping[str, str]) -> tuple[str, ...]:
+    found = [f"package_manager.{key} ({why})" for key, why in _LEFT_OUT.items() if _is_set(section, key)]
+    if environ.get("CLEARML_AGENT_CUSTOM_BUILD_SCRIPT") or configuration.get("agent.custom_build_script"):
+        found.append("agent.custom_build_script (set the queue's engine: clearml-agent)")
+    return tuple(found)
 
 
 def _is_set(section: Mapping[str, Any], key: str) -> bool:

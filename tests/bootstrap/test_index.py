@@ -194,7 +194,7 @@ def test_the_section_and_its_variables_are_read() -> None:
     found = options.read(section, {})
     assert (found.manager, found.system_site_packages) == ("pip", True)
     assert (found.priority, found.post, found.extra_flags) == (("cython", "numpy"), ("horovod",), ("--pre",))
-    assert [line.split()[0] for line in found.left_out] == ["poetry_version"]
+    assert [line.split()[0] for line in found.left_out] == ["package_manager.poetry_version"]
     found = options.read(
         section, {"CLEARML_EXTRA_PIP_INSTALL_FLAGS": "--no-deps,--quiet", "CLEARML_AGENT_FORCE_UV": "1"}
     )
