@@ -136,9 +136,20 @@ def of_pip_conf(environ: Mapping[str, str]) -> dict[str, str]:
                     found[_CONF_KEYS[key]] = pair[2].strip()
             elif key in _CONF_KEYS and line[:1].isspace() and line.strip() and not line.strip().startswith(("#", ";")):
                 found[_CONF_KEYS[key]] = f"{found[_CONF_KEYS[key]]} {line.strip()}".strip()
-    return {name: value for name, value in found.items() if value}
+    return {
+        name: value
+        for name, value in found.items()
+        if value and not any(environ.get(other) for other in _SAME_AS.get(name, ()))
+    }
 
 
+_SAME_AS = {
+    "PIP_CERT": _CERTIFICATES,
+    "PIP_INDEX_URL": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
+    "PIP_FIND_LINKS": ("UV_FIND_LINKS",),
+    "PIP_DEFAULT_TIMEOUT": ("UV_HTTP_TIMEOUT",),
+}
+"""A variable of the pod, whichever tool's, stands above the image's file."""
 _CONF_KEYS = {
     "index-url": "PIP_INDEX_URL", "extra-index-url": "PIP_EXTRA_INDEX_URL", "find-links": "PIP_FIND_LINKS",
     "trusted-host": "PIP_TRUSTED_HOST", "cert": "PIP_CERT", "no-index": "PIP_NO_INDEX",

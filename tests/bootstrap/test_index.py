@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
+import subprocess
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -94,8 +96,9 @@ class Flaky(BaseHTTPRequestHandler):
             self.send_error(503)
             return
         headers = {"Authorization": self.headers.get("Authorization", "")}
+        path = self.path.removeprefix("http://packages.example")  # as a proxy is asked
         try:
-            asked = urllib.request.Request(Flaky.target + self.path, headers=headers, method=self.command)
+            asked = urllib.request.Request(Flaky.target + path, headers=headers, method=self.command)
             with urllib.request.urlopen(asked) as answer:
                 status, kind, body = answer.status, answer.headers["Content-Type"], answer.read()
         except urllib.error.HTTPError as error:
@@ -127,6 +130,54 @@ def test_an_index_that_comes_back_is_no_failure(tmp_path, private, manager, monk
     found = prepare("alpha==1.0", tmp_path, None, manager=manager, environ=environ, told=told)
     server.shutdown()
     assert found.installed == "alpha==1.0"
+
+
+@BOTH
+def test_a_proxy_is_asked(tmp_path, private, manager) -> None:
+    server = HTTPServer(("127.0.0.1", 0), Flaky)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Flaky.failures, Flaky.target = 0, f"http://127.0.0.1:{private.port}"
+    environ = {
+        "PIP_INDEX_URL": f"http://{USER}:{PASSWORD}@packages.example/simple",
+        "HTTP_PROXY": f"http://127.0.0.1:{server.server_port}", "http_proxy": f"http://127.0.0.1:{server.server_port}",
+        "PIP_TRUSTED_HOST": "packages.example", **FEW_TRIES,
+    }  # fmt: skip
+    found = prepare("alpha==1.0", tmp_path, None, manager=manager, environ=environ)
+    server.shutdown()
+    assert found.installed == "alpha==1.0"
+
+
+@pytest.mark.parametrize(
+    ("manager", "variable"), [("uv", "REQUESTS_CA_BUNDLE"), ("uv", "PIP_CERT"), ("pip", "SSL_CERT_FILE")]
+)
+def test_a_sites_own_certificate_by_any_tools_variable(tmp_path, private, manager, variable) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "ca.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=CA:FALSE"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Flaky.failures, Flaky.target = 0, f"http://127.0.0.1:{private.port}"
+    where = {"UV_DEFAULT_INDEX": f"https://{USER}:{PASSWORD}@localhost:{server.server_port}/simple", **FEW_TRIES}
+    found = prepare("alpha==1.0", tmp_path, None, manager=manager, environ={**where, variable: str(certificate)})
+    assert found.installed == "alpha==1.0"
+    with pytest.raises(EnvironmentBuildError):
+        prepare("alpha==2.0", tmp_path, None, manager=manager, environ=where)
+    server.shutdown()
+
+
+def test_another_driver_is_another_environment(tmp_path, private) -> None:
+    where = {"UV_DEFAULT_INDEX": private.url}
+    keys = {
+        prepare("beta", tmp_path, None, environ={**where, "UV_CUDA_DRIVER_VERSION": driver}).key
+        for driver in ("525.60.13", "580.0")
+    }
+    assert len(keys) == 2
 
 
 @BOTH
