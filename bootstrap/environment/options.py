@@ -112,7 +112,7 @@ def read(configuration: Configuration, environ: Mapping[str, str], package_manag
         torch=_torch(section, configuration, environ),
         best_match=switch("uv_unsafe_best_match"),
         force_init=switch("", "CLEARML_AGENT_FORCE_TASK_INIT"),
-        left_out=_left_out(section, configuration, environ),
+        left_out=_left_out(section),
     )
 
 
@@ -134,11 +134,8 @@ def _torch(section: Mapping[str, Any], configuration: Configuration, environ: Ma
     return f"cu{cuda[:3]}" if cuda.isdigit() and len(cuda) >= 2 else "auto"
 
 
-def _left_out(section: Mapping[str, Any], configuration: Configuration, environ: Mapping[str, str]) -> tuple[str, ...]:
-    found = [f"package_manager.{key} ({why})" for key, why in _LEFT_OUT.items() if _is_set(section, key)]
-    if environ.get("CLEARML_AGENT_CUSTOM_BUILD_SCRIPT") or configuration.get("agent.custom_build_script"):
-        found.append("agent.custom_build_script (set the queue's engine: clearml-agent)")
-    return tuple(found)
+def _left_out(section: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"package_manager.{key} ({why})" for key, why in _LEFT_OUT.items() if _is_set(section, key))
 
 
 def _is_set(section: Mapping[str, Any], key: str) -> bool:
