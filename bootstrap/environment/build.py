@@ -20,7 +20,8 @@ from bootstrap.commands import Programs
 from bootstrap.environment import index, interpreter, options, requirements, thin
 from bootstrap.environment.interpreter import Interpreter
 from bootstrap.environment.options import Options
-from bootstrap.environment.store import Entry, Resolution, Store, key_of
+from bootstrap.environment.seal import Entry, key_of
+from bootstrap.environment.store import Resolution, Store
 from bootstrap.errors import EnvironmentBuildError
 from bootstrap.prepared import Checkout, TaskEnvironment, Tell
 from clearml_api.configuration import Configuration

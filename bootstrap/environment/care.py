@@ -18,8 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootstrap.environment import store
-from bootstrap.environment.store import GONE, REQUESTS, SEAL, USED, Entry, Store
+from bootstrap.environment import seal
+from bootstrap.environment.seal import SEAL, Entry
+from bootstrap.environment.store import GONE, REQUESTS, USED, Store
 
 _WITHOUT_LOCKS_SECONDS = 30 * 86400.0
 
@@ -47,7 +48,7 @@ def entries(of: Store) -> list[Listed]:
     """All entries, least recently used first."""
     found = []
     for path in _folders(of):
-        entry = store.read(path)
+        entry = seal.read(path)
         if entry is not None:
             found.append(Listed(entry, _used_at(of, path), _in_use(path)))
     return sorted(found, key=lambda one: one.used_at)
@@ -57,7 +58,7 @@ def verify(of: Store) -> dict[str, list[str]]:
     """What is wrong, by entry: every file against the hash that its package recorded. Empty: all is whole."""
     wrong: dict[str, list[str]] = {}
     for path in _folders(of):
-        entry = store.read(path)
+        entry = seal.read(path)
         problems = ["it has no seal"] if entry is None else _problems(entry)
         if problems:
             wrong[path.name] = problems
@@ -90,8 +91,8 @@ def remove(of: Store, one: Listed) -> bool:
     path = one.entry.path
     with contextlib.ExitStack() as stack:
         try:
-            seal = stack.enter_context((path / SEAL).open("r+"))
-            fcntl.flock(seal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = stack.enter_context((path / SEAL).open("r+"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:
@@ -139,8 +140,8 @@ def _in_use(path: Path) -> bool:
     import fcntl
 
     try:
-        with (path / SEAL).open("r") as seal:
-            fcntl.flock(seal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (path / SEAL).open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
@@ -149,7 +150,7 @@ def _in_use(path: Path) -> bool:
 
 
 def _problems(entry: Entry) -> list[str]:
-    if store.mark_of(entry.packages) != entry.mark:
+    if seal.mark_of(entry.packages) != entry.mark:
         return ["packages were added or removed since it was built"]
     found = []
     for record in sorted(entry.packages.glob("*.dist-info/RECORD")):

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from bootstrap.commands import Programs
 from bootstrap.environment import care, index, installed, recipe
-from bootstrap.environment.installers import WHEELS, Installer, Wanted, installer
+from bootstrap.environment.installers import Installer, Wanted, installer
 from bootstrap.environment.interpreter import Interpreter
 from bootstrap.environment.options import Options, normalised
 from bootstrap.environment.recipe import Recipe
 from bootstrap.environment.requirements import Requirements
-from bootstrap.environment.store import Entry, Resolution, key_of, mark_of
+from bootstrap.environment.seal import Entry, key_of, mark_of
+from bootstrap.environment.store import Resolution
+from bootstrap.environment.tools import WHEELS
 from bootstrap.errors import EnvironmentBuildError
 from bootstrap.prepared import Tell
 from clearml_api.configuration import Configuration

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,19 +19,18 @@ from typing import Protocol
 
 from bootstrap.commands import CommandFailed, Programs
 from bootstrap.environment import index
+from bootstrap.environment.explain import error
 from bootstrap.environment.flags import uv_flags
 from bootstrap.environment.interpreter import Interpreter
 from bootstrap.environment.options import Options
+from bootstrap.environment.tools import WHEELS, bare_venv, downloads, find_uv
 from bootstrap.errors import EnvironmentBuildError
 from bootstrap.prepared import Tell
 
 _PYTHON_NAME = re.compile(r"python(3\.\d+)")
 _INSTALL_SECONDS = 3600.0
-_DECORATION = re.compile(r"^[\s×╰─▶│├├─•✗]+|\x1b\[[0-9;]*m")
 RETRY_PAUSES = (2.0, 8.0)
 """Seconds before each further try after trouble of the network; the tools try several times themselves."""
-WHEELS = "wheels"
-"""A folder of the cache that an operator may fill with wheels for pods without an index."""
 _DISK_FULL = re.compile(r"no space left on device|os error 28|errno 28|disk quota exceeded", re.I)
 
 
@@ -129,7 +127,7 @@ class _Tool:
                     raise DiskFull(28, "No space left on device") from failed
                 words = failed.output + self._unsaid(command)
                 if pause is None or not index.is_trouble(words):
-                    raise _error(what, failed, words) from failed
+                    raise error(what, failed, words) from failed
                 where = index.place(words)
                 self._tell(f"trouble with the network ({where or 'see above'}): trying again in {pause:g} s")
                 self._pause(pause)
@@ -275,69 +273,6 @@ def installer(
     return kind(cache, options, environ, programs, tell)
 
 
-def bare_venv(folder: Path, base: Path) -> None:
-    """A virtual environment of a few files; `base` is a real `python3.N`."""
-    short = base.name.removeprefix("python")
-    (folder / "bin").mkdir(parents=True)
-    (folder / "lib" / base.name / "site-packages").mkdir(parents=True)
-    (folder / "pyvenv.cfg").write_text(
-        f"home = {base.parent}\nimplementation = CPython\nversion = {short}\ninclude-system-site-packages = false\n"
-    )
-    (folder / "bin" / "python").symlink_to(base)
-    for name in ("python3", base.name):
-        (folder / "bin" / name).symlink_to("python")
-
-
-def downloads(cache: Path, name: str) -> Path:
-    """A tool's own folder in the cache. Tools keep theirs to one user, so another user's is left alone."""
-    folder, user = cache / name, os.geteuid()
-    try:
-        mine = user in (0, folder.stat().st_uid)
-    except OSError:
-        mine = True
-    return folder if mine else cache / f"{name}-{user}"
-
-
-def find_uv() -> str:
-    """uv's executable: beside our own Python, else on PATH. Raises EnvironmentBuildError."""
-    beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.is_file() else shutil.which("uv")
-    if not found:
-        raise EnvironmentBuildError(
-            "uv was not found beside podstrap's Python nor on PATH",
-            hint="install podstrap with its [pod] extra, or set PODSTRAP_PACKAGE_MANAGER=pip",
-        )
-    return found
-
-
 def _pauses(wanted: Wanted) -> Sequence[float] | None:
     """With torch's own index there is another way to try before the same once more."""
     return () if wanted.torch else None
-
-
-def _error(what: str, failed: CommandFailed, words: str) -> EnvironmentBuildError:
-    trouble = index.is_trouble(words)
-    where = index.place(words)
-    if trouble:
-        return EnvironmentBuildError(
-            f"{what}: the network failed{f' ({where})' if where else ''}: {_summary(failed)}",
-            hint="is the index reachable from this pod (UV_DEFAULT_INDEX, PIP_INDEX_URL, HTTPS_PROXY)?",
-            last_lines=failed.last_lines,
-            trouble=True,
-        )
-    at = f" ({where})" if where and re.search(r"\b40[13]\b", words) else ""
-    return EnvironmentBuildError(
-        f"{what}{at}: {_summary(failed)}",
-        hint="is the name and version right, and does the index (UV_DEFAULT_INDEX, PIP_INDEX_URL) have it?",
-        last_lines=failed.last_lines,
-    )
-
-
-def _summary(failed: CommandFailed) -> str:
-    """The sentence that says why, out of an installer's many lines."""
-    lines = [_DECORATION.sub("", line).strip() for line in failed.last_lines]
-    start = next(
-        (n for n, line in enumerate(lines) if line.startswith(("ERROR", "error", "No solution", "Because"))), 0
-    )
-    chosen = [line for line in lines[start : start + 6] if line and not line.startswith("[notice]")]
-    return index.without_credentials(" ".join(chosen)[:400]) or str(failed)

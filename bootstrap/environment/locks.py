@@ -27,7 +27,7 @@ Table = Mapping[str, Any]
 
 def export_uv(folder: Path, flags: Sequence[str], environ: Mapping[str, str], programs: Programs) -> str:
     """The lines of a uv.lock; asks no index. Raises EnvironmentBuildError."""
-    from bootstrap.environment.installers import find_uv
+    from bootstrap.environment.tools import find_uv
 
     command: list[str | Path] = [
         find_uv(),

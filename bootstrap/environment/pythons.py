@@ -34,7 +34,7 @@ def installed(version: str, cache: Path) -> Path | None:
 
 def install(version: str, environ: Mapping[str, str], cache: Path, programs: Programs, tell: Tell) -> Path | None:
     """`uv python install`; None when that fails, and a line tells why."""
-    from bootstrap.environment.installers import downloads, find_uv
+    from bootstrap.environment.tools import downloads, find_uv
 
     if environ.get("UV_PYTHON_DOWNLOADS", "").lower() in ("never", "manual"):
         return None

@@ -14,7 +14,6 @@ each use: an entry that does not match is moved aside and built again, never tru
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -23,7 +22,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-SEAL = "podstrap.json"
+from bootstrap.environment.seal import SEAL, Entry, mark_of, opened, use
+
 REQUESTS = "requests"
 USED = "used"
 LOCK = ".lock"
@@ -34,37 +34,9 @@ GONE = ".gone-"
 ABANDONED_SECONDS = 6 * 3600
 """Where locks fail, what a builder left is only removed when it is this old."""
 _LOCK_SECONDS = 1800.0
-_LOCK_ATTEMPTS = 20
 
 _held: list[int] = []
 """Open seals, locked while this process lives: their entries are in use."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A finished environment."""
-
-    path: Path
-    python: str
-    """`3.11`."""
-    version: str
-    """`3.11.7`."""
-    base: str
-    """The interpreter that it was made with."""
-    site_packages: str
-    """Relative to `path`."""
-    installed: str
-    """`name==version` lines."""
-    mark: str
-    """Of the names in site-packages."""
-    system: tuple[str, ...] = ()
-    """With system_site_packages: the folders of the image's own packages that stand behind it."""
-    size_bytes: int = 0
-
-    @property
-    def packages(self) -> Path:
-        """The folder with the installed packages."""
-        return self.path / self.site_packages
 
 
 @dataclass(frozen=True)
@@ -121,11 +93,11 @@ class Store:
         except OSError:
             return None
         try:
-            entry = _read(path, seal)
+            entry = opened(path, seal)
             if entry is None or mark_of(entry.packages) != entry.mark:
                 self._discard(path)
                 entry = None
-            elif not _use(path, seal):
+            elif not use(path, seal):
                 entry = None
         except OSError:
             entry = None
@@ -220,46 +192,6 @@ class Store:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def read(path: Path) -> Entry | None:
-    """An entry's seal, without using it."""
-    try:
-        seal = os.open(path / SEAL, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return _read(path, seal)
-    finally:
-        os.close(seal)
-
-
-def _read(path: Path, seal: int) -> Entry | None:
-    try:
-        facts = json.loads(os.pread(seal, 1 << 22, 0))
-        return Entry(path=path, **{**facts, "system": tuple(facts.get("system", ()))})
-    except (ValueError, TypeError, AttributeError):
-        return None
-
-
-def _use(path: Path, seal: int) -> bool:
-    """Mark an entry as in use; False when it is being removed this moment."""
-    import fcntl
-
-    for attempt in range(_LOCK_ATTEMPTS):
-        try:
-            fcntl.flock(seal, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:  # somebody looks whether it is in use, or removes it
-            if attempt == _LOCK_ATTEMPTS - 1:
-                return False
-            time.sleep(0.005)
-        except OSError:
-            break  # no locks here: `care` then goes by age alone
-    try:
-        return (path / SEAL).stat().st_ino == os.fstat(seal).st_ino
-    except OSError:
-        return False
-
-
 def _abandoned(path: Path) -> bool:
     import fcntl
 
@@ -296,17 +228,3 @@ def _umask() -> int:
         text = Path("/proc/self/status").read_text()
         return int(text.split("Umask:")[1].split()[0], 8)
     return 0o077
-
-
-def key_of(*parts: str) -> str:
-    """The name of an entry: a hash of everything that it depends on."""
-    return hashlib.sha256("\x00".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:40]
-
-
-def mark_of(packages: Path) -> str:
-    """A cheap fingerprint of what is installed: the names in site-packages. Empty when the folder is not there."""
-    try:
-        names = sorted(entry.name for entry in os.scandir(packages) if entry.name != "__pycache__")
-    except OSError:
-        return ""
-    return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bootstrap.environment.store import Entry
+from bootstrap.environment.seal import Entry
 
 _PIP_SCRIPT = "#!{python}\nimport sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n"
 _LARGEST_SCRIPT = 1 << 16

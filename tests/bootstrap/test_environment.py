@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap.environment.store import SEAL
+from bootstrap.environment.seal import SEAL
 from bootstrap.errors import EnvironmentBuildError
 from tests.bootstrap.environments import prepare, python, wheel
 

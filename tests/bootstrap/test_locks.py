@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 from bootstrap.commands import Programs
 from bootstrap.environment import installed, locks
-from bootstrap.environment.installers import find_uv
+from bootstrap.environment.tools import find_uv
 from bootstrap.errors import EnvironmentBuildError
 from bootstrap.prepared import Checkout
 from tests.bootstrap.environments import prepare, project, python, wheel

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap.environment import care
+from bootstrap.environment import care, seal
 from bootstrap.environment.care import Limits
-from bootstrap.environment.installers import find_uv
-from bootstrap.environment.store import BEGUN, BUILDING, LOCK, REQUESTS, SEAL, USED, Entry, Store, mark_of
+from bootstrap.environment.seal import SEAL, Entry, mark_of
+from bootstrap.environment.store import BEGUN, BUILDING, LOCK, REQUESTS, USED, Store
+from bootstrap.environment.tools import find_uv
 from bootstrap.errors import EnvironmentBuildError
 from tests.bootstrap.environments import prepare, python, wheel
 from tests.support import REPOSITORY_ROOT
@@ -44,7 +45,8 @@ def without_locks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 PUBLISH = """
 import sys
 from pathlib import Path
-from bootstrap.environment.store import Entry, Store, mark_of
+from bootstrap.environment.seal import Entry, mark_of
+from bootstrap.environment.store import Store
 store, size = Store(Path(sys.argv[1])), int(sys.argv[3])
 with store.building() as made:
     below = 'lib/python3.11/site-packages'
@@ -59,7 +61,7 @@ def entry(store: Store, name: str, size: int = 1000) -> Entry:
     """A small entry, published; not in use by this process."""
     words = [sys.executable, "-c", PUBLISH, str(store.folder), name * 40, str(size)]
     subprocess.run(words, check=True, cwd=REPOSITORY_ROOT)
-    found = care.store.read(store.folder / (name * 40))
+    found = seal.read(store.folder / (name * 40))
     assert found is not None
     return found
 

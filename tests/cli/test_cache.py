@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bootstrap.environment import store as stores
-from bootstrap.environment.store import USED, Entry, Store, mark_of
+from bootstrap.environment.seal import Entry, mark_of
+from bootstrap.environment.store import USED, Store
 from cli.main import main
 from protocol import environment as names
 
