@@ -1,4 +1,7 @@
-"""From an installer's many lines to the one sentence that a person can act on."""
+"""From an installer's many lines to the one sentence that a person can act on.
+
+The failures of the network are told apart here, since they alone are worth another try.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,44 @@ from bootstrap.errors import EnvironmentBuildError
 
 _DECORATION = re.compile(r"^[\s×╰─▶│├├─•✗]+|\x1b\[[0-9;]*m")
 
+_TROUBLE = re.compile(
+    r"dns error|name or service not known|temporary failure in name resolution|nodename nor servname"
+    r"|connection (?:refused|reset|aborted|timed out|closed)|connect ?timeout|read timed out|operation timed out"
+    r"|client error \(connect\)|network is unreachable|no route to host|newconnectionerror|protocolerror"
+    r"|remotedisconnected|incompleteread|connection broken|tls handshake|unexpected eof|end of file before"
+    r"|http status server error|\b50[0234] (?:server error|bad gateway|service|gateway|internal)"
+    r"|429 (?:client|too many)|too many 50\d error responses"
+    r"|error decoding response body|request or response body error|failed to download.*distribution"
+    r"|error sending request",
+    re.I,
+)
+_NOT_TROUBLE = re.compile(r"network connectivity is disabled|\b40[1346] |unauthori[sz]ed|forbidden|certificate", re.I)
+_ADDRESS = re.compile(r"https?://[^\s`'\"<>()]+")
+
+
+def is_trouble(output: str) -> bool:
+    """Whether an installer failed because of the network: another try may help."""
+    return bool(_TROUBLE.search(output)) and not _NOT_TROUBLE.search(output)
+
+
+def place(output: str) -> str:
+    """`package X at index Y` out of an installer's words, as far as they tell; without credentials."""
+    if found := re.search(r"link for ([A-Za-z0-9._-]+)|/simple/([A-Za-z0-9._-]+)/?", output):
+        name = found[1] or found[2]
+    elif found := re.search(r"Failed to (?:download|fetch)[: ]+`?([A-Za-z0-9._-]+==[^`\s]+)", output):
+        name = found[1]
+    else:
+        name = ""
+    addresses = [index.without_credentials(address) for address in _ADDRESS.findall(output)]
+    hosts = re.search(r"host='?([^',)]+)'?, port=(\d+)", output)
+    address = addresses[-1].rstrip(".,/:") if addresses else f"{hosts[1]}:{hosts[2]}" if hosts else ""
+    return " at ".join(part for part in (f"package {name}" if name else "", address) if part)
+
 
 def error(what: str, failed: CommandFailed, words: str) -> EnvironmentBuildError:
     """Why an installer failed; `words` is all that it said, the log included."""
-    trouble = index.is_trouble(words)
-    where = index.place(words)
+    trouble = is_trouble(words)
+    where = place(words)
     if trouble:
         return EnvironmentBuildError(
             f"{what}: the network failed{f' ({where})' if where else ''}: {_summary(failed)}",

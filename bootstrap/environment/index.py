@@ -1,8 +1,7 @@
 """How uv and pip reach their indexes: one meaning for both, by variables, since addresses may carry credentials.
 
 What a site sets for one tool holds for the other: the index, extra indexes, the CA bundle, hosts that need no
-certificate, time-outs. Proxies need nothing: both read HTTP_PROXY and its kin. The failures of the network are told
-apart here too, since they alone are worth another try.
+certificate, time-outs. Proxies need nothing: both read HTTP_PROXY and its kin.
 """
 
 from __future__ import annotations
@@ -22,19 +21,6 @@ KEYS = (
 )  # fmt: skip
 """Variables that change what given requirements lead to."""
 _CERTIFICATES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-_TROUBLE = re.compile(
-    r"dns error|name or service not known|temporary failure in name resolution|nodename nor servname"
-    r"|connection (?:refused|reset|aborted|timed out|closed)|connect ?timeout|read timed out|operation timed out"
-    r"|client error \(connect\)|network is unreachable|no route to host|newconnectionerror|protocolerror"
-    r"|remotedisconnected|incompleteread|connection broken|tls handshake|unexpected eof|end of file before"
-    r"|http status server error|\b50[0234] (?:server error|bad gateway|service|gateway|internal)"
-    r"|429 (?:client|too many)|too many 50\d error responses"
-    r"|error decoding response body|request or response body error|failed to download.*distribution"
-    r"|error sending request",
-    re.I,
-)
-_NOT_TROUBLE = re.compile(r"network connectivity is disabled|\b40[1346] |unauthori[sz]ed|forbidden|certificate", re.I)
-_ADDRESS = re.compile(r"https?://[^\s`'\"<>()]+")
 
 
 def variables(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
@@ -71,25 +57,6 @@ def variables(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
         for name in ("SSL_CERT_FILE", "PIP_CERT"):
             kept.setdefault(name, bundle)
     return {name: value for name, value in kept.items() if value or not name.startswith(("UV_", "PIP_"))}
-
-
-def is_trouble(output: str) -> bool:
-    """Whether an installer failed because of the network: another try may help."""
-    return bool(_TROUBLE.search(output)) and not _NOT_TROUBLE.search(output)
-
-
-def place(output: str) -> str:
-    """`package X at index Y` out of an installer's words, as far as they tell; without credentials."""
-    if found := re.search(r"link for ([A-Za-z0-9._-]+)|/simple/([A-Za-z0-9._-]+)/?", output):
-        name = found[1] or found[2]
-    elif found := re.search(r"Failed to (?:download|fetch)[: ]+`?([A-Za-z0-9._-]+==[^`\s]+)", output):
-        name = found[1]
-    else:
-        name = ""
-    addresses = [without_credentials(address) for address in _ADDRESS.findall(output)]
-    hosts = re.search(r"host='?([^',)]+)'?, port=(\d+)", output)
-    address = addresses[-1].rstrip(".,/:") if addresses else f"{hosts[1]}:{hosts[2]}" if hosts else ""
-    return " at ".join(part for part in (f"package {name}" if name else "", address) if part)
 
 
 def without_credentials(address: str) -> str:

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bootstrap.commands import CommandFailed, Programs
-from bootstrap.environment import index
-from bootstrap.environment.explain import error
+from bootstrap.environment import explain, index
 from bootstrap.environment.flags import uv_flags
 from bootstrap.environment.interpreter import Interpreter
 from bootstrap.environment.options import Options
@@ -126,9 +125,9 @@ class _Tool:
                 if _DISK_FULL.search(failed.output):
                     raise DiskFull(28, "No space left on device") from failed
                 words = failed.output + self._unsaid(command)
-                if pause is None or not index.is_trouble(words):
-                    raise error(what, failed, words) from failed
-                where = index.place(words)
+                if pause is None or not explain.is_trouble(words):
+                    raise explain.error(what, failed, words) from failed
+                where = explain.place(words)
                 self._tell(f"trouble with the network ({where or 'see above'}): trying again in {pause:g} s")
                 self._pause(pause)
         raise AssertionError("the last try returns or raises")
@@ -227,8 +226,8 @@ class PipInstaller(_Tool):
         """`pip install --upgrade --dry-run`: would it install anything?"""
         command = [*self._command(folder, wanted), "--upgrade", "--upgrade-strategy", "eager", "--dry-run"]
         output = self._run(command, wanted.cwd, "the index could not be asked", pauses=())
-        if index.is_trouble(output):  # pip is content with what is installed
-            raise EnvironmentBuildError(f"the network failed ({index.place(output)})", trouble=True)
+        if explain.is_trouble(output):  # pip is content with what is installed
+            raise EnvironmentBuildError(f"the network failed ({explain.place(output)})", trouble=True)
         return "Would install" not in output
 
     def uninstall(self, folder: Path, names: Sequence[str]) -> None:

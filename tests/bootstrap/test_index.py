@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bootstrap.commands import Programs
-from bootstrap.environment import index, installers, options
+from bootstrap.environment import explain, index, installers, options
 from bootstrap.environment.flags import uv_flags
 from bootstrap.environment.store import REQUESTS
 from bootstrap.errors import EnvironmentBuildError
@@ -257,14 +257,14 @@ def test_the_section_and_its_variables_are_read() -> None:
 
 def test_the_network_is_told_from_the_requirement() -> None:
     uv = "error: Request failed\n  cause: Failed to fetch: `https://e.org/simple/six/`\n  cause: dns error"
-    assert index.is_trouble(uv) and index.place(uv) == "package six at https://e.org/simple/six"
-    assert not index.is_trouble("error: No solution found: Because six was not found in the package registry")
-    assert not index.is_trouble("HTTP status client error (401 Unauthorized) for url (https://e.org/simple/six/)")
+    assert explain.is_trouble(uv) and explain.place(uv) == "package six at https://e.org/simple/six"
+    assert not explain.is_trouble("error: No solution found: Because six was not found in the package registry")
+    assert not explain.is_trouble("HTTP status client error (401 Unauthorized) for url (https://e.org/simple/six/)")
     pip = (
         "Could not fetch URL http://e.org/simple/six/: connection error: HTTPConnectionPool(host='e.org', port=80): "
         "Max retries exceeded with url: /simple/six/ (Caused by NewConnectionError('Connection refused')) - skipping"
     )
-    assert index.is_trouble(pip) and index.place(pip) == "package six at http://e.org/simple/six"
+    assert explain.is_trouble(pip) and explain.place(pip) == "package six at http://e.org/simple/six"
     texts = ["x @ git+https://me:tok%3Aen@h/x.git", "https://a-token-that-is-long-enough@h/s", "ssh://git@h/x", "a@b"]
     assert in_addresses(texts) == ["tok%3Aen", "tok:en", "a-token-that-is-long-enough"]
 
