@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 MASK = b"********"
 _SHORTEST = 4
-_SHORTEST_GUESSED = 8
+SHORTEST_GUESSED = 8
 """Shorter values would mask ordinary text."""
 _SHORTEST_TOKEN = 20
 _IN_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^\s/:@'\"<>]*)(?::([^\s/@'\"<>]*))?@")
@@ -24,14 +24,14 @@ def secrets_of(environ: Mapping[str, str]) -> list[str]:
     return [
         value
         for name, value in environ.items()
-        if len(value) >= _SHORTEST_GUESSED
+        if len(value) >= SHORTEST_GUESSED
         and (_SECRET_WORDS.intersection(name.upper().split("_")) or name.upper().endswith("API_KEY"))
         and "://" not in value
         and not value.startswith("/")
     ]
 
 
-def in_addresses(texts: Iterable[str]) -> list[str]:
+def in_addresses(texts: Iterable[str], shortest: int = _SHORTEST) -> list[str]:
     """The passwords in addresses that stand in these texts (repositories, indexes, proxies), as written and as meant;
     also a user's name that is as long as a token."""
     found: list[str] = []
@@ -41,7 +41,7 @@ def in_addresses(texts: Iterable[str]) -> list[str]:
         for user, password in _IN_ADDRESS.findall(text):
             secret = password or (user if len(user) >= _SHORTEST_TOKEN else "")
             found += [secret, unquote(secret)]
-    return [secret for secret in dict.fromkeys(found) if len(secret) >= _SHORTEST]
+    return [secret for secret in dict.fromkeys(found) if len(secret) >= shortest]
 
 
 class Masker:

@@ -114,7 +114,7 @@ def _run(
     from bootstrap.commands import Programs
     from bootstrap.console import Console
     from bootstrap.lifecycle import Run
-    from bootstrap.masking import Masker, in_addresses, secrets_of
+    from bootstrap.masking import SHORTEST_GUESSED, Masker, in_addresses, secrets_of
     from bootstrap.outcome import Ending
     from bootstrap.pod import Pod
     from bootstrap.reporter import Reporter
@@ -123,7 +123,8 @@ def _run(
     masker = Masker(config.secrets())
     masker.add(secrets_of(env))
     masker.add(secrets_of(task_environ.of_docker_arguments(claimed.task.container.arguments)))
-    masker.add(in_addresses(_addresses(claimed, env, config)))
+    masker.add(in_addresses(_addresses(claimed, config)))
+    masker.add(in_addresses(env.values(), SHORTEST_GUESSED))
     try:
         spool = Spool(settings.work / "spool")
     except OSError as error:
@@ -159,13 +160,12 @@ def _run(
     return run.whole()
 
 
-def _addresses(claimed: Claimed, env: Mapping[str, str], config: Configuration) -> list[str]:
+def _addresses(claimed: Claimed, config: Configuration) -> list[str]:
     """The texts in which addresses with a password may stand: repositories, indexes, proxies."""
     script = claimed.task.script
     return [
         script.repository,
         *(str(section) for section in script.requirements.values()),
-        *env.values(),
         str(config.get("agent.package_manager.extra_index_url") or ""),
         str(config.get("agent.package_manager.extra_pip_install_flags") or ""),
     ]
