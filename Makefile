@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test lint unit browser tools bench-warm-start bench-idle bench-console soak clean
+.PHONY: help setup run test lint unit browser tools bench-cold-start bench-warm-start bench-idle bench-console soak clean
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -51,6 +51,9 @@ tools:  # the repository's tests use real servers; on Debian, as root, what is m
 
 bench-warm-start: setup  ## Seconds to a task's first line, warm, beside the same steps by hand; ends with one line of JSON
 	@$(BIN)/python bench/warm_start.py
+
+bench-cold-start: setup  ## Cold and warm first line beside clearml-agent and the steps by hand; ends with one line of JSON (ROUNDS=)
+	@$(BIN)/python bench/cold_start.py
 
 bench-idle: setup  ## Resident memory of idle standalone + controller; ends with one line of JSON
 	@$(BIN)/python bench/idle_memory.py

@@ -1,19 +1,18 @@
 """What a task needs beside its own requirements because of how it is run: a notebook's converter, a forced Task.init.
 
-As clearml-agent 3.0.3 adds them (`_install_patched_python_requirements`): unpinned, before the task's own lines, and
-only what those do not name.
+As clearml-agent 3.0.3 adds them (`_install_patched_python_requirements`): unpinned, before the other lines, and only
+what those do not name. They count for every source of requirements: the task's own, the repository's files, none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 
-from bootstrap.task_init import FORCE_TASK_INIT
 from clearml_api.configuration import is_on
 from clearml_api.models import Script
 
+FORCE_TASK_INIT = "CLEARML_AGENT_FORCE_TASK_INIT"
 _NOTEBOOK = ("nbconvert", "ipython")
 
 
@@ -27,16 +26,9 @@ def needed(script: Script, environ: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def added(script: Script, environ: Mapping[str, str]) -> Script:
-    """The script with these packages among its requirements.
-
-    A task of a repository that names no requirements takes the repository's: then they are not added here.
-    """
-    extra = needed(script, environ)
-    own = script.requirements.get("pip") or ""
-    if not extra or (script.repository and not own):
-        return script
-    lines = list(own) if isinstance(own, (list, tuple)) else str(own).splitlines()
-    named = {re.split(r"[^\w.-]", str(line).strip(), maxsplit=1)[0].lower() for line in lines}
-    extra = tuple(one for one in extra if one not in named)
-    return replace(script, requirements={**script.requirements, "pip": "\n".join((*extra, *map(str, lines)))})
+def not_named(packages: Iterable[str], text: str) -> tuple[str, ...]:
+    """Those of the packages that no line of the requirements names."""
+    if not packages:
+        return ()
+    named = {re.split(r"[^\w.-]", line.strip(), maxsplit=1)[0].lower() for line in text.splitlines()}
+    return tuple(name for name in packages if name not in named)

@@ -108,6 +108,13 @@ def access(where: Remote, configuration: Configuration, environ: Mapping[str, st
     return Access(where, kept, unasked=where.over_ssh or bool(header or theirs))
 
 
+def redirected(environ: Mapping[str, str], old: str, new: str) -> Mapping[str, str]:
+    """The same environment, in which git goes to `new` for addresses that begin with `old`."""
+    found = dict(environ)
+    _configure(found, {f"url.{new}.insteadOf": old})
+    return found
+
+
 def has_lfs(environ: Mapping[str, str]) -> bool:
     """Whether the image has git-lfs."""
     return shutil.which("git-lfs", path=environ.get("PATH")) is not None

@@ -28,7 +28,6 @@ VARIABLES: Mapping[str, str] = {
     "CLEARML_BOOTSTRAP_CUSTOM_CMD_BASE64": _IMAGE,
     "CLEARML_PRE_CUSTOM_CMD": _IMAGE,
     "CLEARML_APT_INSTALL": _IMAGE,
-    "CLEARML_PYTHON_VER": "the task names its Python (script.binary), the image has it",
     "CLEARML_SKIP_GIT_INST": "nothing is installed into the image anyway",
     "CLEARML_FORCE_STATIC_GIT_BIN": "the git that is first on the pod's PATH is used",
 }

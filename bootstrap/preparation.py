@@ -6,16 +6,19 @@ for the checkout. Both run on threads of their own so that the main thread stays
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from bootstrap.commands import Programs
 from bootstrap.errors import Cancelled
+from bootstrap.extra_packages import FORCE_TASK_INIT
 from bootstrap.masking import secrets_of
 from bootstrap.prepared import Checkout, TaskEnvironment, Tell
-from bootstrap.settings import PodSettings
+from bootstrap.settings import OWN_ENGINE, PodSettings
 from bootstrap.timeline import Timeline
 from clearml_api.configuration import Configuration, is_on
 from clearml_api.models import Script, Task
@@ -77,9 +80,11 @@ class Preparation:
             )
 
         def repository() -> Checkout:
+            now = self.environ()
+            if by_agent:
+                return Checkout(settings.work)
             from bootstrap.repository import prepare
 
-            now = self.environ()
             script = self.script()
             checkout = prepare(
                 script,
@@ -94,15 +99,21 @@ class Preparation:
             return checkout
 
         def environment() -> TaskEnvironment:
-            from bootstrap.environment.build import prepare
-            from bootstrap.extra_packages import added
-
             now = self.environ()
+            if by_agent:
+                return TaskEnvironment(Path(sys.executable))
+            from bootstrap.environment.build import Place, prepare
+
             return prepare(
-                added(self.script(), now),
+                self.script(),
                 checkout=self._repository.result,
-                work=settings.work,
-                cache=settings.cache,
+                place=Place(
+                    settings.work,
+                    settings.cache,
+                    settings.resolve_after_seconds,
+                    settings.cache_max_bytes,
+                    settings.cache_max_seconds,
+                ),
                 configuration=configuration,
                 environ=now,
                 package_manager=settings.package_manager,
@@ -110,6 +121,7 @@ class Preparation:
                 tell=tell,
             )
 
+        by_agent = settings.engine != OWN_ENGINE  # it does all of this itself
         self._task = task
         self._environ = environ
         self._hide = hide
@@ -162,7 +174,7 @@ class Preparation:
 
 def _with_task_init(script: Script, checkout: Checkout, environ: Mapping[str, str], tell: Tell) -> None:
     """Task.init in the entry point's file: forced by the operator, or put by `clearml-task` where Python forbids it."""
-    forced = is_on(environ, "CLEARML_AGENT_FORCE_TASK_INIT")
+    forced = is_on(environ, FORCE_TASK_INIT)
     if not forced and "Task.init" not in script.diff:
         return
     from bootstrap import entry_point, task_init

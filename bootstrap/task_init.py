@@ -7,9 +7,9 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from bootstrap.extra_packages import FORCE_TASK_INIT
 from bootstrap.prepared import Tell
 
-FORCE_TASK_INIT = "CLEARML_AGENT_FORCE_TASK_INIT"
 _LINES = ("from clearml import Task\n", '(__name__ != "__main__") or Task.init()\n')
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bootstrap.environment.store import Entry
+from bootstrap.environment.seal import Entry
 
 _PIP_SCRIPT = "#!{python}\nimport sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n"
 _LARGEST_SCRIPT = 1 << 16
@@ -29,7 +29,7 @@ def make(folder: Path, entry: Entry) -> Path:
     base = Path(entry.base)
     (folder / "pyvenv.cfg").write_text(
         f"home = {base.parent}\nimplementation = CPython\nversion = {entry.version}\n"
-        "include-system-site-packages = false\nprompt = podstrap\n"
+        f"include-system-site-packages = {str(bool(entry.system)).lower()}\nprompt = podstrap\n"
     )
     python = binaries / "python"
     if not python.is_symlink():
@@ -37,7 +37,8 @@ def make(folder: Path, entry: Entry) -> Path:
         for name in ("python3", f"python{entry.python}"):
             (binaries / name).symlink_to("python")
     wheel = _bundled_pip(base, entry)
-    lines = [f"import site; site.addsitedir({str(entry.packages)!r})", *([str(wheel)] if wheel else [])]
+    folders = [str(entry.packages), *entry.system]  # in this order after the private one
+    lines = [*(f"import site; site.addsitedir({folder!r})" for folder in folders), *([str(wheel)] if wheel else [])]
     (packages / "podstrap.pth").write_text("\n".join(lines) + "\n")
     _scripts(entry.path / "venv" / "bin", binaries, python)
     if wheel and not (binaries / "pip").exists():

@@ -137,14 +137,12 @@ def test_task_init_is_forced_into_a_script_below_its_future(tmp_path, before, af
 
 
 def test_what_a_notebook_and_a_forced_init_need_is_added_once() -> None:
-    script = Script(entry_point="n.ipynb", requirements={"pip": "ipython==8.0\nsix\n"})
     environ = {"CLEARML_AGENT_FORCE_TASK_INIT": "1"}
-    assert extra_packages.added(script, environ).requirements["pip"].split() == [
-        "clearml", "nbconvert", "ipython==8.0", "six",
-    ]  # fmt: skip
-    assert extra_packages.added(script, {}).requirements["pip"].startswith("nbconvert\n")
-    plain = Script(entry_point="a.py", requirements={"pip": ["six"]})
-    assert extra_packages.added(plain, {}) is plain
+    extra = extra_packages.needed(Script(entry_point="n.ipynb --a"), environ)
+    assert extra == ("clearml", "nbconvert", "ipython")
+    assert extra_packages.not_named(extra, "IPython==8.0\nclearml[s3]\nclearml-session") == ("nbconvert",)
+    assert extra_packages.not_named(extra, "clearml-session") == extra
+    assert extra_packages.needed(Script(entry_point="a.py n.ipynb2"), {}) == ()
 
 
 def test_shell_scripts_run_under_their_shell(tmp_path) -> None:

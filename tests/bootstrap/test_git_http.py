@@ -7,8 +7,10 @@ import os
 import pytest
 
 from bootstrap.errors import RepositoryError
+from clearml_api.configuration import Configuration
 from clearml_api.models import Script
 from tests import support
+from tests.bootstrap.environments import prepare, project, python, wheel
 from tests.bootstrap.git_servers import me
 
 
@@ -177,3 +179,29 @@ def test_trouble_with_the_network_is_met_with_patience_and_a_bound(git_pod, http
     http.failures = 100
     with pytest.raises(RepositoryError, match="503"):
         git_pod.prepare(Script(repository=http.url("open.git"), branch="main"))
+
+
+@pytest.mark.parametrize("manager", ["uv", "pip"])
+def test_a_requirement_in_a_private_repository_is_fetched_as_the_task_fetches_its_own(
+    tmp_path, http, served, manager
+) -> None:
+    project(tmp_path / "source", f"mine{manager}", '"alpha==1.0"')
+    files = {file.name: file.read_text() for file in (tmp_path / "source").iterdir()}
+    support.repository(tmp_path / "project", files)
+    support.git(tmp_path, "clone", "-q", "--bare", str(tmp_path / "project"), str(served / f"private/{manager}.git"))
+    wheel(tmp_path / "wheels", "alpha")
+    there = f"git+ssh://git@{http.host.partition(':')[0]}/private/{manager}.git@main"
+    port = {"url.http://" + http.host + "/.insteadOf": f"http://{http.host.partition(':')[0]}/"}
+    config = {f"GIT_CONFIG_{kind}_0": text for kind, text in zip(("KEY", "VALUE"), *port.items(), strict=True)}
+    for address in (f"git+{http.url(f'private/{manager}.git')}@main", there):
+        made = prepare(
+            f"mine{manager} @ {address}",
+            tmp_path,
+            tmp_path / "wheels",
+            manager=manager,
+            cache=tmp_path / f"cache-{address.count('ssh')}",
+            configuration=Configuration(tree={"agent": {"translate_ssl_replacement_scheme": "http"}}),
+            environ={**me(http), "UV_OFFLINE": "", "GIT_CONFIG_COUNT": "1", **config},
+        )
+        assert http.password not in made.installed
+        assert python(made, f"import mine{manager}, alpha; print(alpha.VERSION)") == "1.0"

@@ -147,12 +147,16 @@ class ControlPlane:
         if self.ca.exists():
             return
         names = ",".join(f"IP:{one}" for one in (*self._addresses, "10.96.0.1")) + ",DNS:localhost"
-        config = f"[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n[leaf]\nsubjectAltName={names}\n"
+        config = (
+            "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n"
+            f"keyUsage=critical,keyCertSign\n[leaf]\nsubjectAltName={names}\n"
+        )
         (self.folder / "openssl.cnf").write_text(config)
         for words in (
             "req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=test-ca -config openssl.cnf -extensions ca "
             "-keyout ca.key -out ca.crt",
-            "req -newkey rsa:2048 -nodes -subj /CN=kube-apiserver -config openssl.cnf -keyout server.key -out server.csr",
+            "req -newkey rsa:2048 -nodes -subj /CN=kube-apiserver -config openssl.cnf -keyout server.key "
+            "-out server.csr",
             "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile openssl.cnf "
             "-extensions leaf -out server.crt",
             "genrsa -out accounts.key 2048",
