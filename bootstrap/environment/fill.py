@@ -66,7 +66,7 @@ class Fill:
         self._work = work
         self._tell = tell
         self._programs = programs
-        self._environ = _with_git(environ, wanted.text, configuration, work)
+        self._environ = with_git(environ, wanted.text, configuration, work)
         self._cache = cache
 
     def build(self, folder: Path) -> Built:
@@ -242,7 +242,7 @@ def _shown(made: Recipe, packages: Path) -> str:
     return index.without_credentials(", ".join(named[:_SHOWN])) + (f" and {more} more" if more > 0 else "")
 
 
-def _with_git(environ: Mapping[str, str], text: str, configuration: Configuration, work: Path) -> Mapping[str, str]:
+def with_git(environ: Mapping[str, str], text: str, configuration: Configuration, work: Path) -> Mapping[str, str]:
     """For requirements that git fetches: git as the repository's checkout uses it, with who we are at each host and
     the way there that clearml.conf asks for."""
     addresses = {"/".join(address.split("/")[:3]): address for address in _GIT_ADDRESS.findall(text)}

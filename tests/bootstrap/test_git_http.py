@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
+from bootstrap.environment.fill import with_git
 from bootstrap.errors import RepositoryError
 from clearml_api.configuration import Configuration
 from clearml_api.models import Script
@@ -190,18 +192,29 @@ def test_a_requirement_in_a_private_repository_is_fetched_as_the_task_fetches_it
     support.repository(tmp_path / "project", files)
     support.git(tmp_path, "clone", "-q", "--bare", str(tmp_path / "project"), str(served / f"private/{manager}.git"))
     wheel(tmp_path / "wheels", "alpha")
-    there = f"git+ssh://git@{http.host.partition(':')[0]}/private/{manager}.git@main"
-    port = {"url.http://" + http.host + "/.insteadOf": f"http://{http.host.partition(':')[0]}/"}
-    config = {f"GIT_CONFIG_{kind}_0": text for kind, text in zip(("KEY", "VALUE"), *port.items(), strict=True)}
-    for address in (f"git+{http.url(f'private/{manager}.git')}@main", there):
-        made = prepare(
-            f"mine{manager} @ {address}",
-            tmp_path,
-            tmp_path / "wheels",
-            manager=manager,
-            cache=tmp_path / f"cache-{address.count('ssh')}",
-            configuration=Configuration(tree={"agent": {"translate_ssl_replacement_scheme": "http"}}),
-            environ={**me(http), "UV_OFFLINE": "", "GIT_CONFIG_COUNT": "1", **config},
-        )
-        assert http.password not in made.installed
-        assert python(made, f"import mine{manager}, alpha; print(alpha.VERSION)") == "1.0"
+    made = prepare(
+        f"mine{manager} @ git+{http.url(f'private/{manager}.git')}@main",
+        tmp_path,
+        tmp_path / "wheels",
+        manager=manager,
+        environ={**me(http), "UV_OFFLINE": ""},
+    )
+    assert http.password not in made.installed
+    assert python(made, f"import mine{manager}, alpha; print(alpha.VERSION)") == "1.0"
+
+
+def test_a_requirement_goes_the_way_that_clearml_conf_asks_for(git_pod) -> None:
+    lock = 'source = { git = "ssh://git@example.org/a/c.git?rev=main#01" }'
+    text = f"a @ git+https://example.org/a/b@v1\nb @ git+ssh://git@example.org/a/b.git#egg=b\n{lock}"
+    password = Configuration(tree={"agent": {"git_user": "me", "git_pass": "secret-pass"}})
+    forced = Configuration(tree={"agent": {"force_git_ssh_protocol": True, "force_git_ssh_user": "robot"}})
+
+    def way(address: str, configuration: Configuration) -> str:
+        environ = with_git({"PATH": os.environ["PATH"]}, text, configuration, git_pod.folder)
+        found = subprocess.run(["git", "ls-remote", "--get-url", address], env=environ, capture_output=True, text=True)
+        return found.stdout.strip()
+
+    for name in ("b.git", "c.git"):
+        assert way(f"ssh://git@example.org/a/{name}", password) == f"https://example.org/a/{name}"
+    assert way("https://example.org/a/b", forced) == "ssh://robot@example.org/a/b"
+    assert way("https://example.org/a/b", password) == "https://example.org/a/b"
