@@ -31,7 +31,8 @@ def main(notebook: str, arguments: list) -> int:  # type: ignore[type-arg]
 
 
 def templates() -> str:
-    """Where nbconvert's own data files are: below the prefix that it was installed into, which need not be ours."""
+    """Where nbconvert's own data files are: below the prefix that it was installed into, which is not ours when the
+    image's own nbconvert serves (system_site_packages)."""
     spec = importlib.util.find_spec("nbconvert")
     if not spec or not spec.origin:
         return ""

@@ -64,6 +64,21 @@ def test_a_tasks_own_install_stays_private(tmp_path, wheels) -> None:
     assert python(other, "import alpha; print(alpha.VERSION)") == "1.0"
 
 
+@pytest.mark.parametrize("manager", ["uv", "pip"])
+def test_a_packages_data_is_below_the_prefix_and_what_the_task_adds_there_is_its_own(tmp_path, wheels, manager) -> None:
+    files = {f"data-1.0.data/data/{name}/jupyter/templates/{name}.txt": "theirs" for name in ("share", "etc")}
+    wheel(tmp_path / "wheels", "data", files=files)
+    code = (
+        "import pathlib, sys; folder = pathlib.Path(sys.prefix, {name!r}, 'jupyter', 'templates'); "
+        "print(sorted(p.name for p in folder.iterdir()), (folder / '{name}.txt').read_text()); "
+        "(folder / 'mine').write_text('x')"
+    )
+    for attempt in ("built", "found"):
+        made = prepare("data==1.0", tmp_path, tmp_path / "wheels", manager=manager)
+        for name in ("share", "etc"):
+            assert python(made, code.format(name=name)) == f"['{name}.txt'] theirs", attempt
+
+
 def test_nothing_to_install_is_an_environment_too(tmp_path, wheels) -> None:
     environment = prepare("", tmp_path, wheels)
     assert environment.installed == ""
