@@ -12,7 +12,8 @@ from clearml_api.configuration import Configuration
 
 _IMAGE = "put it into the image, the queue's template or the task's setup script"
 VARIABLES: Mapping[str, str] = {
-    "CLEARML_AGENT_CUSTOM_BUILD_SCRIPT": "build it into the image and set CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL=1",
+    "CLEARML_AGENT_CUSTOM_BUILD_SCRIPT": "build it into the image and set CLEARML_AGENT_SKIP_PYTHON_ENV_INSTALL=1, "
+    "or take engine: clearml-agent",
     "CLEARML_AGENT_EXEC_USER": "the pod's securityContext (runAsUser) says it",
     "CLEARML_AGENT_ABORT_CALLBACK_CMD": "the SDK's own abort callback is waited for, and SIGTERM comes before SIGKILL",
     "CLEARML_AGENT_DOCKER_HOST_MOUNT": "there is no docker: mount volumes by the queue's template",
