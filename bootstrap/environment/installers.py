@@ -251,7 +251,8 @@ class PipInstaller(_Tool):
             return ""
         log = Path(command[-1])
         with contextlib.suppress(OSError):
-            lines = [line for line in log.read_text("utf-8", "replace").splitlines() if "Could not fetch URL" in line]
+            # Without its time: the milliseconds would be read as an answer (`,401 `).
+            lines = re.findall(r"Could not fetch URL.*", log.read_text("utf-8", "replace"))
             log.unlink()
             return "".join(f"\n{line}" for line in lines if "404 Client Error" not in line)
         return ""

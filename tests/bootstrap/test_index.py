@@ -84,6 +84,13 @@ def test_a_dead_index_is_tried_again_and_named_with_the_package(tmp_path, manage
     assert "hidden-pass" not in f"{caught.value}"
 
 
+def test_a_time_in_pips_log_is_no_answer_of_an_index(tmp_path) -> None:
+    log = tmp_path / "log"
+    log.write_text("2026-01-01T10:00:40,401 Could not fetch URL http://h/x/: connection error: refused\nother\n")
+    pip = installers.PipInstaller(tmp_path, options.Options(manager="pip"), {}, Programs(), [].append)
+    assert pip._unsaid(["pip", "--log", log]) == "\nCould not fetch URL http://h/x/: connection error: refused"
+
+
 class Flaky(BaseHTTPRequestHandler):
     """Answers 503 for a while, then what the real index answers."""
 
@@ -267,6 +274,9 @@ def test_the_network_is_told_from_the_requirement() -> None:
     assert explain.is_trouble(pip) and explain.place(pip) == "package six at http://e.org/simple/six"
     texts = ["x @ git+https://me:tok%3Aen@h/x.git", "https://a-token-that-is-long-enough@h/s", "ssh://git@h/x", "a@b"]
     assert in_addresses(texts) == ["tok%3Aen", "tok:en", "a-token-that-is-long-enough"]
+    assert in_addresses(["https://me@corp:p@ss@h/x", "https://h:80/a@b"]) == ["p@ss"]
+    repositories = ["https://ghp_token@h/x", "https://git@h/x", "ssh://longuser@h/x"]
+    assert in_addresses(repositories, shortest_user=8) == ["ghp_token"]
 
 
 def test_flags_that_uv_does_not_know_make_pip_install() -> None:
