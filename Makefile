@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test test-cluster lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean
+.PHONY: help setup run test test-cluster lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -32,7 +32,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: setup browser
+unit: setup browser tools
 	$(BIN)/pytest --numprocesses $(or $(JOBS),3) --dist loadgroup --ignore tests/cluster $(PYTEST)
 
 test-cluster: setup  ## On a real Kubernetes that it builds and starts here (minutes the first time; root for the real node)
@@ -45,8 +45,18 @@ browser:  # the page's tests need a browser; on Debian, as root, it is installed
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
 	  echo "make: no chromium: the page's tests will fail; install it (Debian: apt-get install chromium)" >&2
 
+tools:  # the repository's tests use real servers; on Debian, as root, what is missing is installed
+	@test -n "$$(command -v git-lfs)" -a -x "$$(command -v sshd || echo /usr/sbin/sshd)" -a -n "$$(command -v ssh-keygen)" || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	  echo "make: installing git-lfs and openssh for the repository's tests" && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends git-lfs openssh-server openssh-client >/dev/null; } || \
+	  echo "make: no git-lfs or sshd: tests of repositories will fail; install them (Debian: apt-get install git-lfs openssh-server)" >&2
+
 bench-warm-start: setup  ## Seconds to a task's first line, warm, beside the same steps by hand; ends with one line of JSON
 	@$(BIN)/python bench/warm_start.py
+
+bench-cold-start: setup  ## Cold and warm first line beside clearml-agent and the steps by hand; ends with one line of JSON (ROUNDS=)
+	@$(BIN)/python bench/cold_start.py
 
 bench-idle: setup  ## Resident memory of idle standalone + controller; ends with one line of JSON
 	@$(BIN)/python bench/idle_memory.py

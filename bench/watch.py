@@ -128,8 +128,8 @@ def _job_and_pod(kube: Kube, task: str) -> None:
         strategic=True,
     )
     stamp = "2026-01-01T00:00:00Z"
-    conditions = [{"type": kind, "status": "True", "reason": "CompletionsReached", "message": "", "lastTransitionTime": stamp,
-                   "lastProbeTime": stamp} for kind in ("SuccessCriteriaMet", "Complete")]  # fmt: skip
+    usual = {"status": "True", "reason": "CompletionsReached", "lastTransitionTime": stamp, "lastProbeTime": stamp}
+    conditions = [{"type": kind, **usual} for kind in ("SuccessCriteriaMet", "Complete")]
     status = {"startTime": stamp, "completionTime": stamp, "succeeded": 1, "conditions": conditions}
     kube.patch(f"{jobs(SPACE, name)}/status", {"status": status}, strategic=True)
 
