@@ -3,6 +3,7 @@ server, the ClearML server or a connection misbehaves."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -261,7 +262,7 @@ def test_a_server_that_throttles_is_obeyed(world: World, between: Boundary) -> N
     task = world.enqueue()
     world.status(task, "completed")
     posts = [at for at, method, path in between.seen if method == "POST" and "/jobs" in path]
-    assert len(posts) == 3 and all(b - a >= 1.0 for a, b in zip(posts, posts[1:], strict=False)), posts
+    assert len(posts) == 3 and all(b - a >= 1.0 for a, b in itertools.pairwise(posts)), posts
     between.close()
 
 
