@@ -65,6 +65,8 @@ def _in_vain(view: View, job: JobFacts, task: Task | None) -> str:
     A pod that runs compares the claim at each poll and leaves by itself. The exception is a new entry of the same
     task, which must wait for this Job's end: then the end comes from here, at once.
     """
+    if (pod := job.last_pod) and not pod.may_act and diagnose(job).cause is not Cause.INFRASTRUCTURE:
+        return ""  # its last pod has ended, so it ends by itself in a moment
     places = view.places(job.task)
     if task is not None and task.status == "queued" and places and not own(job, places):
         return "superseded: its task has a new queue entry"

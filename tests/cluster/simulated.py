@@ -63,8 +63,7 @@ class SimulatedNodes:
 
     def start(self) -> None:
         for name in self.names:
-            self._kube.create("/api/v1/nodes", {"metadata": {"name": name, "labels": self._labels}})
-            self._report(name)
+            self.appear(name)
         for thread in self._threads:
             thread.start()
 
@@ -77,6 +76,12 @@ class SimulatedNodes:
             with contextlib.suppress(requests.RequestException):
                 self._kube.delete(f"/api/v1/nodes/{name}")
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def appear(self, name: str) -> None:
+        """A new node of this name, Ready; also after it was lost."""
+        self._silent.discard(name)
+        self._kube.create("/api/v1/nodes", {"metadata": {"name": name, "labels": self._labels}})
+        self._report(name)
 
     def silence(self, name: str) -> None:
         """No heartbeat and no word of its pods any more: the node is lost."""

@@ -5,7 +5,8 @@
 
     fault   {when: in_progress | running, do: NAME, after: TEXT}  (TEXT: once it stands in the console)
     expect  status, reason (status_reason and status_message), message (of a task that waits), attempt (of its claim),
-            job (the Job's final reason; "" for one that lives), pods (how many there are), console
+            job (the Job's final reason; "" for one that lives), pods (how many there are), console,
+            another_job (the claim is another Job's than before); status "": the task does not exist any more
 """
 
 from __future__ import annotations
@@ -62,8 +63,13 @@ def test_on_a_simulated_node(world: World, nodes: SimulatedNodes, name: str) -> 
     tasks.enqueue(world.session, task, world.queue_id)
     if fault := case.get("fault"):
         world.status(task, "in_progress")
-        _lose_node(world, task, nodes) if fault["do"] == "lose-node" else pytest.fail(f"no such fault: {fault}")
-    _hold(world, task, case["expect"], name)
+        assert fault["do"] == "lose-node", f"no such fault: {fault}"
+        lost = _lose_node(world, task, nodes)
+    try:
+        _hold(world, task, case["expect"], name)
+    finally:
+        if fault:
+            nodes.appear(lost)
 
 
 @pytest.mark.xdist_group("node")
@@ -91,15 +97,20 @@ def test_on_a_real_node(
     more = {**pods_reach_it, "defaultContainerImage": task_image, "basePodTemplate": base, **case.get("settings", {})}
     world.controller(queue, **more)
     task = world.enqueue(name, case.get("code", "print(1)"))
+    first = ""
     if fault := case.get("fault"):
-        _happen(world, task, fault, node)
-    _hold(world, task, case["expect"], name)
-    world.session.call("tasks.stop", {"task": task, "force": True})
+        first = _happen(world, task, fault, node)
+    _hold(world, task, case["expect"], name, first)
+    if case["expect"]["status"]:
+        world.session.call("tasks.stop", {"task": task, "force": True})
 
 
-def _happen(world: World, task: str, fault: dict[str, Any], node: Node) -> None:
+def _happen(world: World, task: str, fault: dict[str, Any], node: Node) -> str:
+    """The uid of the Job that held the claim before."""
     world.status(task, fault["when"], seconds=90)
-    pod = world.pod(task)["metadata"]["name"]
+    claim = world.task(task).claim
+    assert claim is not None
+    pod = claim.pod
     if text := fault.get("after"):
         support.until(lambda: text in support.console(world.session, task), 30, lambda: world.describe(task))
     kube, path = world.plane.kube, pods(world.namespace, pod)
@@ -115,10 +126,17 @@ def _happen(world: World, task: str, fault: dict[str, Any], node: Node) -> None:
         node.kubectl("uncordon", node.name)
     elif fault["do"] == "abort":
         world.session.call("tasks.stop", {"task": task})
+    elif fault["do"] == "delete":
+        world.session.call("tasks.delete", {"task": task, "force": True})
+    elif fault["do"] in ("reset", "enqueue-again"):
+        world.session.call("tasks.reset", {"task": task, "force": True})
+        if fault["do"] == "enqueue-again":
+            tasks.enqueue(world.session, task, world.queue_id)
     elif fault["do"] == "kill-pid-1":
         _kill_pid_1(world.pod(task))
     else:
         pytest.fail(f"no such fault: {fault}")
+    return claim.job_uid
 
 
 def _kill_pid_1(pod: dict[str, Any]) -> None:
@@ -136,7 +154,7 @@ def _kill_pid_1(pod: dict[str, Any]) -> None:
     raise AssertionError("the pod's PID 1 was not found")
 
 
-def _lose_node(world: World, task: str, nodes: SimulatedNodes) -> None:
+def _lose_node(world: World, task: str, nodes: SimulatedNodes) -> str:
     lost = world.pod(task)["spec"]["nodeName"]
     nodes.silence(lost)
     kube, path = world.plane.kube, f"/api/v1/nodes/{lost}"
@@ -144,13 +162,18 @@ def _lose_node(world: World, task: str, nodes: SimulatedNodes) -> None:
     support.until(lambda: world.pod(task)["metadata"].get("deletionTimestamp"), 60, lambda: world.describe(task))
     assert world.task(task).status == "in_progress", "nobody can say yet that it does not run there any more"
     kube.delete(path)
+    return lost
 
 
-def _hold(world: World, task: str, expect: dict[str, Any], name: str) -> None:
+def _hold(world: World, task: str, expect: dict[str, Any], name: str, first_job: str = "") -> None:
     """What must stand on the task and in the cluster, as soon as it does."""
 
     def missing() -> str:
-        found = world.task(task)
+        if "job" in expect and expect["job"] not in (reasons := [job_reason(one) for one in world.jobs(task)]):
+            return f"jobs {reasons}"
+        found = tasks.get(world.session, task)
+        if found is None:
+            return "" if expect["status"] == "" else "the task is gone"
         if found.status != expect["status"]:
             return f"status {found.status}"
         if "reason" in expect and not re.search(expect["reason"], f"{found.status_reason}\n{found.status_message}"):
@@ -161,10 +184,12 @@ def _hold(world: World, task: str, expect: dict[str, Any], name: str) -> None:
             return f"claim {found.claim}"
         if "pods" in expect and len(world.pods(task)) != expect["pods"]:
             return f"pods {len(world.pods(task))}"
-        if "job" in expect and expect["job"] not in (reasons := [job_reason(one) for one in world.jobs(task)]):
-            return f"jobs {reasons}"
+        if expect.get("another_job") and (found.claim is None or found.claim.job_uid == first_job):
+            return f"claim {found.claim} of the first Job {first_job}"
         if "console" in expect and not re.search(expect["console"], text := support.console(world.session, task)):
             return f"console {text!r}"
         return ""
 
-    support.until(lambda: not missing(), 90, lambda: f"{name}: {missing()}\n{world.describe(task)}")
+    support.until(
+        lambda: not missing(), 90, lambda: f"{name}: {missing()}\n{world.describe(task if expect['status'] else '')}"
+    )

@@ -18,6 +18,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.images import Entry, Image, write_layer
 from tests.cluster.kube import Kube, jobs, pods
 from tests.cluster.node import Node
+from tests.cluster.node_fixtures import worker
 from tests.cluster.registry import Registry
 from tests.support import until
 
@@ -40,7 +41,9 @@ def kube(control_plane: ControlPlane, node: Node) -> Iterator[Kube]:
 def pod(script: str, image: str = BUSYBOX, **container: Any) -> dict[str, Any]:
     """A pod's specification that runs a shell script once."""
     main = {"name": "main", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script]}
-    return {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [{**main, **container}]}
+    here = {"kubernetes.io/hostname": f"node{worker()}"}  # simulated nodes of other tests may be there too
+    rest = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "nodeSelector": here}
+    return {**rest, "containers": [{**main, **container}]}
 
 
 def run_job(kube: Kube, name: str, spec: dict[str, Any]) -> None:
@@ -180,7 +183,7 @@ def test_stop_leaves_nothing_behind(control_plane: ControlPlane, kube: Kube, tmp
     archives.append(image_set.busybox(tmp_path).save(tmp_path / "busybox.tar"))
     settings = kernel_settings()
     two.start(*archives)
-    create_pod(kube, "asleep", {**pod("trap '' TERM; sleep 600 & wait"), "nodeName": "two"})
+    create_pod(kube, "asleep", {**pod("trap '' TERM; sleep 600 & wait"), "nodeName": "two", "nodeSelector": {}})
     running(kube, two, "asleep")
     assert kernel_settings() == settings
     processes = two.cgroup.processes()

@@ -224,6 +224,14 @@ def test_pod_that_claimed_before_its_kubelet_said_so_ends_by_itself(status: str)
     assert decide(state(task(status=status, claim=HELD), jobs=(waiting,))).actions == ()
 
 
+def test_job_whose_last_pod_has_ended_is_left_to_end_by_itself() -> None:
+    """The pod's end is seen before the Job's: stopped now, its record would be gone in a moment."""
+    left = job(pods=(ended(0, said=Outcome.CLAIM_LOST),))
+    assert decide(state(task(status="created"), jobs=(left,))).actions == ()
+    between = job(pods=(ended(75, said=Outcome.DISRUPTED),))
+    assert [type(one) for one in decide(state(task(status="created"), jobs=(between,))).actions] == [StopJob]
+
+
 def test_new_entry_supersedes_a_running_job() -> None:
     older = job(added=ADDED - timedelta(hours=1))
     (action,) = decide(state(task(), jobs=(older,), q1="a")).actions
