@@ -33,6 +33,8 @@ _FIRST_SYNC_SECONDS = 30.0
 _NO_POD_SECONDS = 3.0
 """A Job that has no pod for so long is asked for its Events, and again each time this long has passed."""
 _NO_POD_AGAIN_SECONDS = 15.0
+_NO_POD_AT_ONCE = 3
+"""Jobs that are asked for their Events in one look: a cluster that is slow to make pods is not asked for thousands."""
 _LOG_BYTES = 32 * 1024
 _FAILED_CREATE = "FailedCreate"
 
@@ -46,6 +48,7 @@ class KubernetesCluster:
         self._changed = threading.Event()
         self._store = Store(self._changed)
         self._asked_events: dict[str, tuple[float, str]] = {}
+        self._may_ask = _NO_POD_AT_ONCE
         selector = ",".join(
             f"{key}={value}"
             for key, value in ((labels.MANAGED_BY, labels.MANAGED_BY_VALUE), (labels.CONTROLLER, instance))
@@ -76,6 +79,7 @@ class KubernetesCluster:
             if why := watch.trouble(_PATIENCE_SECONDS):
                 raise ClusterError(f"the state of the cluster is not known: {why}")
         self._changed.clear()
+        self._may_ask = _NO_POD_AT_ONCE
         return ClusterState(tuple(self._explained(job) for job in self._store.facts()), self._home)
 
     def create(self, manifest: Mapping[str, Any]) -> bool:
@@ -146,7 +150,8 @@ class KubernetesCluster:
         if job.created is None or datetime.now(timezone.utc) - job.created < timedelta(seconds=_NO_POD_SECONDS):
             return job
         at, why = self._asked_events.get(job.uid, (float("-inf"), ""))
-        if time.monotonic() - at > _NO_POD_AGAIN_SECONDS:
+        if self._may_ask > 0 and time.monotonic() - at > _NO_POD_AGAIN_SECONDS:
+            self._may_ask -= 1
             why = self._why_no_pod(job) or why
             self._asked_events[job.uid] = (time.monotonic(), why)
         return replace(job, no_pod_why=why) if why else job
