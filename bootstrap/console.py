@@ -2,14 +2,16 @@
 
 A chunk of output is cut after its last newline; the rest waits for more. Each complete line loses everything before
 its last carriage return (a progress bar's earlier states); a bar that has not ended its line shows its latest state
-every few seconds. Secrets are masked once lines are whole. NULs and bytes that are no UTF-8 are replaced, so that
-the server stores them. A line longer than a megabyte is cut into pieces of a megabyte, never inside a secret.
+every few seconds. Escape sequences (colours) are kept, or taken out where the settings say so. Secrets are masked once
+lines are whole. NULs and bytes that are no UTF-8 are replaced, so that the server stores them. A line longer than a
+megabyte is cut into pieces of a megabyte, never inside a secret.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +23,8 @@ OUT, ERR, PODSTRAP = 0, 1, 2
 LONGEST_LINE = 1 << 20
 PROGRESS_SECONDS = 5.0
 _PREFIX = b"podstrap: "
+_ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])")
+"""Control sequences, strings (titles, links) and short escapes as ECMA-48 defines them."""
 _KEPT_ERRORS = 8192
 """Bytes of the end of standard error that are remembered for a reason."""
 
@@ -34,12 +38,14 @@ class Console:
         masker: Masker,
         *,
         echo: int = 1,
+        strip_ansi: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`echo` is the file descriptor of the pod's own output (kubectl logs); -1: none."""
         self._spool = spool
         self._masker = masker
         self._echo = echo
+        self.strip_ansi = strip_ansi
         self._clock = clock
         self._lock = threading.Lock()
         self._error_tail = b""
@@ -75,7 +81,7 @@ class Console:
 
     def last_errors(self, lines: int = 15) -> list[str]:
         """The end of the task's standard error: for the reason of a failure."""
-        kept = self._masker.data(self._error_tail).decode("utf-8", "replace")
+        kept = self._masker.data(_ANSI.sub(b"", self._error_tail)).decode("utf-8", "replace")
         return [line for line in kept.splitlines() if line.strip()][-lines:]
 
     def _put(self, which: int, data: bytes) -> None:
@@ -138,6 +144,8 @@ class StreamLines:
             self._emit(masked[:cut] + b"\n")
 
     def _emit(self, lines: bytes) -> None:
+        if self._console.strip_ansi and b"\x1b" in lines:  # before the masking: a colour may stand in a secret
+            lines = _ANSI.sub(b"", lines)
         if b"\r" in lines:
             lines = b"\n".join(map(_shown, lines.replace(b"\r\n", b"\n").split(b"\n")))
         if b"\x00" in lines:

@@ -130,7 +130,7 @@ def _run(
         text = f"the work folder {settings.work} cannot be used: {error.strerror or error}"
         ending = Ending(Outcome.FAILED, "no work folder", text, exit_codes.FAILED, "setup")
         return _end_unrun(session, settings, claimed.claim, ending, words)
-    console = Console(spool, masker)
+    console = Console(spool, masker, strip_ansi=settings.ansi == "strip")
     died = _watch_over_threads(wake)
     reporter = Reporter(session, claimed.task.id, settings.worker, spool, console.tell)
     pod = Pod(

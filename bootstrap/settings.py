@@ -33,6 +33,8 @@ class PodSettings:
     package_manager: str = "uv"
     poll_seconds: float = 3.0
     sample_seconds: float = 10.0
+    ansi: str = "keep"
+    """`keep` or `strip`: colours and other escape sequences in the console."""
     queued_at: float | None = None
     """Seconds since the epoch."""
     created_at: float | None = None
@@ -71,6 +73,9 @@ def read(environ: Mapping[str, str]) -> PodSettings:
     package_manager = environ.get(names.PACKAGE_MANAGER, "") or "uv"
     if package_manager not in ("uv", "pip"):
         wrong.append(f"{names.PACKAGE_MANAGER}={package_manager!r} is neither uv nor pip")
+    ansi = environ.get(names.ANSI, "") or "keep"
+    if ansi not in ("keep", "strip"):
+        wrong.append(f"{names.ANSI}={ansi!r} is neither keep nor strip")
     cache = environ.get(names.CACHE_DIR, "")
     work = Path(environ.get(names.WORK_DIR) or "/podstrap/work")
     settings = PodSettings(
@@ -92,6 +97,7 @@ def read(environ: Mapping[str, str]) -> PodSettings:
         package_manager=package_manager,
         poll_seconds=number(names.POLL_SECONDS, 3, 0.05),
         sample_seconds=number(names.SAMPLE_SECONDS, 10, 0.1),
+        ansi=ansi,
         queued_at=number(names.QUEUED_AT, 0, 0) / 1000 or None,
         created_at=number(names.CREATED_AT, 0, 0) / 1000 or None,
         home=environ.get(names.HOME, ""),

@@ -78,6 +78,11 @@ class Sampler:
         """The most that any one GPU held; 0 without a GPU."""
         return self._gpus.peak_memory_mb if self._gpus else 0.0
 
+    @property
+    def gpu_errors(self) -> list[str]:
+        """What the GPUs' driver reported during the run."""
+        return self._gpus.errors if self._gpus else []
+
     def _main(self) -> None:
         try:
             self._gpus = Gpus.open()
@@ -89,6 +94,7 @@ class Sampler:
                 self._note_peak(sample)
                 self._send(sample, int(time.monotonic() - began))
                 if self._stop.wait(self._seconds):
+                    self._tell_lost_gpus()  # the error that ended the task may be a moment old
                     return
         except Exception as error:  # whatever a machine's /proc, psutil or driver does: the task is worth more
             self._tell(f"machine use is not sampled any more: {type(error).__name__}: {error}")
@@ -204,6 +210,8 @@ def _gpu_figures(gpus: Gpus | None, stats: dict[str, Any]) -> tuple[dict[str, fl
             "temperature": row.temperature,
             "power_draw": row.power_watts,
             "sm_clock_mhz": row.clock_mhz,
+            "memory_clock_mhz": row.memory_clock_mhz,
+            "ecc_corrected": row.ecc_corrected,
             "ecc_uncorrected": row.ecc_uncorrected,
         }
         series.update({f"gpu_{row.index}_{name}": value for name, value in figures.items() if value is not None})

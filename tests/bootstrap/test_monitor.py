@@ -96,14 +96,23 @@ def test_this_machines_own_control_groups_are_read() -> None:
     assert found.cpu_seconds is not None and found.cpu_seconds > 0
 
 
+def built(folder: Path, *more: str) -> Path:
+    source = Path(__file__).with_name("fake_nvml.c")
+    words = ["cc", "-shared", "-fPIC", "-Wall", "-Werror", *more, "-o", str(folder / "libnvidia-ml.so.1"), str(source)]
+    subprocess.run(words, check=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small libnvidia-ml.so.1."""
-    folder = tmp_path_factory.mktemp("nvml")
-    source = Path(__file__).with_name("fake_nvml.c")
-    words = ["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(folder / "libnvidia-ml.so.1"), str(source)]
-    subprocess.run(words, check=True)
-    return folder
+    return built(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture(scope="session")
+def old_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without the functions that an old library lacks."""
+    return built(tmp_path_factory.mktemp("nvml"), "-DOLD")
 
 
 def sampled(nvml: Path, rounds: int = 1, **variables: str) -> list[dict]:
@@ -137,8 +146,35 @@ def test_each_gpu_tells_what_it_can(nvml: Path) -> None:
         "temperature": 61.0,
         "power_watts": 350.0,
         "clock_mhz": 1980.0,
-        "ecc_uncorrected": None,
+        "memory_clock_mhz": 2619.0,
+        "ecc_corrected": 7.0,
+        "ecc_uncorrected": 0.0,
     }
+
+
+def test_an_old_library_tells_what_it_has(old_nvml: Path) -> None:
+    (only,) = sampled(old_nvml, FAKE_GPUS="1", FAKE_XIDS="79")
+    assert only["trouble"] == ""
+    assert only["rows"][0]["utilization"] == 50.0
+    assert only["rows"][0]["ecc_corrected"] is only["rows"][0]["ecc_uncorrected"] is None
+
+
+def test_xid_errors_are_told_once_with_what_they_mean(nvml: Path) -> None:
+    first, second = sampled(nvml, 2, FAKE_GPUS="2", FAKE_XIDS="79 31 999")
+    assert first["trouble"].split("; ")[0].startswith("GPU 0: the driver reports Xid 79, the GPU fell off the bus")
+    assert "Xid 31, a memory page fault" in first["trouble"]
+    assert first["trouble"].endswith("GPU 0: the driver reports Xid 999")
+    assert second["trouble"] == ""
+
+
+def test_the_xid_of_a_mig_instance_names_it(nvml: Path) -> None:
+    (only,) = sampled(nvml, FAKE_GPUS="1", FAKE_MIG="1", FAKE_XIDS="94")
+    assert only["trouble"].startswith("GPU 0 (MIG instance 3): the driver reports Xid 94")
+
+
+def test_a_device_without_events_is_sampled_all_the_same(nvml: Path) -> None:
+    (only,) = sampled(nvml, FAKE_GPUS="1", FAKE_NO_EVENTS="1", FAKE_XIDS="79")
+    assert (len(only["rows"]), only["trouble"]) == (1, "")
 
 
 def test_mig_instances_tell_their_memory_and_nothing_is_guessed(nvml: Path) -> None:
