@@ -191,7 +191,7 @@ def _end_unrun(session: Session, settings: PodSettings, mine: Claim, ending: End
     _complain(ending.message)
     reported = False
     with contextlib.suppress(PodstrapError):
-        outcome.report(session, settings.task, mine, ending, bounds=session.bounds)
+        ending = outcome.report(session, settings.task, mine, ending, bounds=session.bounds)
         reported = True
     words.end(ending, reported=reported)
     return ending.pod_exit_code

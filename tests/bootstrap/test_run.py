@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import socket
 import threading
@@ -300,7 +301,9 @@ def test_sigterm_before_the_claim_is_no_failure_of_the_task(api, server_environ,
     assert support.task(api, task).status == "queued"
 
 
-def test_a_task_that_ends_because_of_its_abort_is_stopped_not_failed(api, queued, start, tmp_path) -> None:
+@pytest.mark.parametrize("how", ["stop", "reset"])
+def test_a_task_that_ends_because_of_its_abort_is_stopped_not_failed(api, queued, start, tmp_path, how) -> None:
+    """It ended before the next poll saw why: neither the task nor the pod's Job has failed."""
     code = f"""
 import pathlib, sys, time
 print("running", flush=True)
@@ -312,10 +315,46 @@ sys.exit("ended by its own callback")
     pod = start(task, PODSTRAP_POLL_SECONDS="600")
     running(api, task, pod)
     support.until(lambda: support.task(api, task).last_worker, 20, pod.output)
-    api.call("tasks.stop", {"task": task})
+    api.call(f"tasks.{how}", {"task": task})
     (tmp_path / "go").touch()
-    pod.wait(20)
-    assert support.task(api, task).status == "stopped"
+    assert pod.wait(20) == 0
+    assert support.task(api, task).status == {"stop": "stopped", "reset": "created"}[how]
+    assert pod.message().outcome is {"stop": Outcome.STOPPED, "reset": Outcome.CLAIM_LOST}[how]
+    if how == "stop":
+        assert "podstrap: stopped after" in support.console(api, task)
+        assert "exit code 1" in support.console(api, task).splitlines()[-1]
+
+
+def properties(api, task: str) -> dict[str, str]:
+    answer = api.call("tasks.get_by_id", {"task": task})["task"]
+    return {name: row["value"] for name, row in answer["hyperparams"].get("properties", {}).items()}
+
+
+def test_the_run_in_figures_stands_at_the_end_of_the_console_and_on_the_task(api, queued, start) -> None:
+    task = queued("import os\nx = bytearray(200 << 20)\nos.kill(os.getpid(), 11)")
+    assert start(task, PODSTRAP_SAMPLE_SECONDS="600").wait(30) == 139
+    last = support.console(api, task).splitlines()[-1]
+    found = re.fullmatch(
+        r"podstrap: setup (\S+) s, run (\S+) s, exit code 139 \(SIGSEGV\), peak memory (\d+) MiB", last
+    )
+    assert found, last
+    assert 200 <= int(found[3]) < 260
+    told = properties(api, task)
+    assert float(told["podstrap_setup_seconds"]) == float(found[1]) > 0
+    assert float(told["podstrap_run_seconds"]) == float(found[2]) > 0
+    assert (told["podstrap_exit_code"], told["podstrap_signal"], told["podstrap_attempt"]) == ("139", "SIGSEGV", "1")
+    assert told["podstrap_peak_memory_mib"] == found[3]
+
+
+def test_the_peak_is_on_the_task_before_the_end(api, queued, start) -> None:
+    """The kernel may take the whole pod at once: what it held must be known by then."""
+    task = queued("import time\nx = bytearray(200 << 20)\nprint('running', flush=True)\ntime.sleep(600)")
+    pod = start(task, PODSTRAP_SAMPLE_SECONDS="0.3")
+    support.until(lambda: int(properties(api, task).get("podstrap_peak_memory_mib", 0)) >= 200, 20, pod.output)
+    pod.process.kill()
+    pod.wait()
+    assert pod.message().outcome is Outcome.RUNNING
+    assert (pod.message().peak_memory_bytes or 0) >= 200 << 20
 
 
 def test_the_claim_is_five_requests(api, server_environ, queued, start) -> None:
