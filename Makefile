@@ -48,7 +48,7 @@ bench-warm-start: setup  ## Seconds to a task's first line, warm, beside the sam
 bench-idle: setup  ## Resident memory of idle standalone + controller; ends with one line of JSON
 	@$(BIN)/python bench/idle_memory.py
 
-bench-console: setup  ## A million lines through bootstrap, each accounted for (LINES_SENT=, RATE= lines a second)
+bench-console: setup  ## A million lines through bootstrap, then clearml-agent, each accounted for (LINES_SENT=, RATE=, PEER=0)
 	@$(BIN)/python bench/console.py
 
 soak: setup  ## The fault test with many seeds (SEEDS=50)
