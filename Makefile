@@ -51,8 +51,8 @@ bench-idle: setup  ## Resident memory of idle standalone + controller; ends with
 bench-console: setup  ## A million lines through bootstrap, then clearml-agent, each accounted for (LINES_SENT=, RATE=, PEER=0)
 	@$(BIN)/python bench/console.py
 
-soak: setup  ## The fault test with many seeds (SEEDS=50)
-	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) $(BIN)/pytest tests/faults --timeout 3600
+soak: setup  ## The fault tests with many seeds (SEEDS=: 50 for kill -9 of everything, 200 for the console)
+	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) PODSTRAP_CONSOLE_SEEDS=$(or $(SEEDS),200) $(BIN)/pytest tests/faults --timeout 3600
 
 clean:  ## Remove .venv and what was made
 	rm -rf $(VENV) .podstrap .mypy_cache .ruff_cache

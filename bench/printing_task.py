@@ -36,43 +36,38 @@ class Account:
 
     seen: list[int] = field(default_factory=list)
     """The numbers of the whole lines, in the console's order."""
-    cut: int = 0
-    """Lines that stand in two parts, one at the end of an event and one at the beginning of the next."""
-    odd: int = 0
-    """Other pieces that are no whole line of the task's."""
+    pieces: int = 0
+    """What is a part of a line of the task's, or not quite one."""
     events: int = 0
     first_millis: int = 0
     last_millis: int = 0
 
     def figures(self, sent: int) -> dict[str, Any]:
-        """Lost, torn, doubled, out of order."""
+        """Lost, torn, doubled, out of order. A line that is not there whole is torn where a piece can be its, else
+        lost; pieces that no missing line explains are torn too."""
         whole = len(set(self.seen))
+        missing = sent - whole
+        torn = min(missing, self.pieces)
         return {
-            "lost": sent - whole - self.cut,
-            "torn": self.cut + self.odd,
+            "lost": missing - torn,
+            "torn": torn or self.pieces,
             "doubled": len(self.seen) - whole,
             "out_of_order": sum(1 for one, two in pairwise(self.seen) if two < one),
         }
 
 
 def account(session: Session, task: str) -> Account:
-    """Read a task's console back, page by page. Lines that hold no x at all are the runner's own story."""
-    found, tail = Account(), ""
+    """Read a task's console back, page by page. What has no likeness to the task's lines is the runner's own story."""
+    found = Account()
     for event in _events(session, task):
         found.events += 1
         found.first_millis = found.first_millis or event["timestamp"]
         found.last_millis = event["timestamp"]
-        lines = event["msg"].split("\n")
-        if tail and LINE.fullmatch(tail + lines[0]):
-            found.cut += 1
-            found.odd -= 1  # its first part was counted
-            lines = lines[1:]
-        for line in lines:
+        for line in event["msg"].split("\n"):
             if match := LINE.fullmatch(line):
                 found.seen.append(int(match[1]))
             elif _is_a_piece(line):
-                found.odd += 1
-        tail = lines[-1] if lines and _is_a_piece(lines[-1]) else ""
+                found.pieces += 1
     return found
 
 
