@@ -85,7 +85,8 @@ class Reporter:
             self._spool.ready.wait(1.0)
             if not self._stop.is_set():
                 self._stop.wait(GATHER_SECONDS)
-            self._round()
+            if not self._round():
+                return
 
     def _done(self) -> bool:
         if self._gone:
@@ -94,7 +95,8 @@ class Reporter:
             return False
         return (self._spool.empty() and not self._others) or time.monotonic() >= self._deadline
 
-    def _round(self) -> None:
+    def _round(self) -> bool:
+        """Send what is there. False: given up; what is not acknowledged may be stored, so it is not sent blindly."""
         while not self._gone:
             if lost := self._spool.take_lost():
                 self._tell(f"{lost} console lines were dropped: the disk or the spool's bound did not hold them")
@@ -102,7 +104,7 @@ class Reporter:
             if not records:
                 break
             if not self._send(records):
-                return
+                return False
             self._spool.acknowledge(position)
             if self._others:
                 self._one_other()
@@ -111,6 +113,7 @@ class Reporter:
             self._one_other()
         if not self._spool.empty():
             self._spool.ready.set()
+        return True
 
     def _events(self, records: list[Record]) -> list[dict[str, object]]:
         return [

@@ -176,6 +176,19 @@ def test_a_server_that_never_takes_them_does_not_hold_the_end(proxy, make) -> No
     assert "503" in sender.reporter.trouble
 
 
+def test_a_batch_that_was_stored_just_before_the_time_is_over_is_not_sent_blindly_once_more(api, proxy, make) -> None:
+    def stored_unheard(number: int, body: bytes, forward: Forward) -> Answer | None:
+        return (forward(body), (502, b""))[1] if number == 0 else None
+
+    sender, task = make()
+    proxy.fault = of_batches(stored_unheard)
+    for line in LINES:
+        sender.put(line)
+    sender.reporter.start()
+    assert not sender.finish(1.0), "too short for a look at what the server has"
+    assert shown(api, task) == LINES
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_goes_wrong_at_random_every_line_arrives_once_and_in_order(
     api, proxy, make, monkeypatch, seed
