@@ -54,7 +54,18 @@ def main(environ: Mapping[str, str] | None = None) -> int:
         _complain(str(error))
         return exit_codes.USAGE
     terminated.grace_seconds = settings.grace_seconds
-    return _with_settings(settings, env, terminated, wake)
+    try:
+        return _with_settings(settings, env, terminated, wake)
+    finally:
+        _be_deaf()
+
+
+def _be_deaf() -> None:
+    """The exit code is decided: nothing may replace it while the interpreter ends, which gives handled signals their
+    default action back (ignored ones stay ignored)."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number in (signal.SIGTERM, signal.SIGALRM, *_FORWARDED):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _with_settings(settings: PodSettings, env: Mapping[str, str], terminated: Termination, wake: Wake) -> int:

@@ -52,6 +52,23 @@ def test_a_pod_that_is_taken_away_leaves_75_and_the_task_to_the_next_pod(api, qu
     assert ("saved at signal 15" in text) == (code == ENDLESS)
 
 
+def test_no_signal_replaces_the_exit_code_while_the_interpreter_ends(api, queued, start, tmp_path) -> None:
+    """Seen as exit code -14: the alarm that SIGTERM sets went off when its handler was already gone."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, signal\n"
+        "def tell():\n"
+        "    numbers = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)\n"
+        "    print('TIMER', signal.getitimer(signal.ITIMER_REAL)[0], [signal.getsignal(n).name for n in numbers])\n"
+        "atexit.register(tell)\n"
+    )
+    task = queued(ENDLESS)
+    pod = start(task, PYTHONPATH=f"{tmp_path}:{support.REPOSITORY_ROOT}", PODSTRAP_GRACE_SECONDS="60")
+    running(api, task, pod)
+    pod.process.send_signal(signal.SIGTERM)
+    assert pod.wait(20) == 75
+    assert "TIMER 0.0 ['SIG_IGN', 'SIG_IGN', 'SIG_IGN', 'SIG_IGN']" in pod.output()
+
+
 def test_a_queue_may_choose_to_fail_instead(api, queued, start) -> None:
     task = queued(ENDLESS)
     pod = start(task, PODSTRAP_ON_DISRUPTION="fail")

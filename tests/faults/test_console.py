@@ -266,6 +266,17 @@ def _kill_whole(pod: Pod) -> None:
 def _hold(api: Session, case: Case) -> None:
     text = support.console(api, case.task)
     where = f"{case.name}: {[pod.message() for pod in case.pods]}"
+    import json
+
+    open(f"/tmp/six-dbg-{case.name}.json", "w").write(
+        json.dumps(
+            [
+                [p.name for p in case.pods],
+                api.call("events.get_task_log", {"task": case.task, "batch_size": 5000, "navigate_earlier": False}),
+                [p.output() for p in case.pods],
+            ]
+        )
+    )
     found = support.task(api, case.task)
     ended_before = case.fate.disturb and len(case.pods) == 1 and found.status == "completed"
     assert found.status == case.fate.status or ended_before, f"{where} {found.status} {found.status_message}"
@@ -277,7 +288,7 @@ def _hold(api: Session, case: Case) -> None:
         whole = pod.message().reported and pod.message().outcome is not Outcome.RUNNING
         for stream in ("out", "err"):
             assert own[stream] == list(range(len(own[stream]))), f"{where}: the pod's own {stream}"
-            assert shown[stream] == list(range(len(shown[stream]))), f"{where}: the console's {stream}"
+            assert shown[stream] == list(range(len(shown[stream]))), f"{where}: {pod.name}: the console's {stream}"
             if whole:
                 assert len(shown[stream]) == len(own[stream]), f"{where}: {stream}"
             if pod.message().outcome is not Outcome.RUNNING:  # not killed: the pipes were read to their end
@@ -299,7 +310,8 @@ def _lines(text: str, case: Case, pod: Pod) -> dict[str, list[int]]:
         elif pod.name.startswith(line) or line.startswith(pod.name):
             unfinished.append(line)
         else:
-            assert any(line.startswith(one.name) for one in case.pods), f"foreign: {line[:200]!r}"
+            others = [one.name for one in case.pods]
+            assert any(line.startswith(one) or one.startswith(line) for one in others), f"foreign: {line[:200]!r}"
     expected = [_whole(pod.name, stream, len(numbers)) for stream, numbers in found.items()]
     for line in unfinished:
         assert case.fate.disturb and any(one.startswith(line) for one in expected), f"torn: {line[:200]!r}"
