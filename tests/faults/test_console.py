@@ -5,7 +5,7 @@ proxy with weather: outages, cut connections, slow answers, answers lost after t
 stored in part. Meanwhile pods get SIGTERM or SIGKILL, tasks are aborted or end by themselves. Afterwards
 
 - each line is on the server once, whole and in its stream's order, where the pod said that it reported all;
-- elsewhere (killed, or taken away in the middle of an outage) the server has the beginning, without a gap, and the
+- elsewhere (killed, or taken away in the middle of an outage) what the server has is there once and in order, and the
   pod's own output, which the controller recovers, has everything that was printed;
 - each task has the status, reason and exit code of what was done to it, and a disturbed one ran again.
 
@@ -132,7 +132,7 @@ class Weather:
             stored = [one for one in every if self._chance.random() < 0.5]
             if stored:
                 forward(b"\n".join(stored))
-            return batch_answer(len(stored), len(every) - len(stored), "index busy") if stored != every else None
+            return batch_answer(len(stored), len(every) - len(stored), "index busy")
         return None
 
 
@@ -266,17 +266,6 @@ def _kill_whole(pod: Pod) -> None:
 def _hold(api: Session, case: Case) -> None:
     text = support.console(api, case.task)
     where = f"{case.name}: {[pod.message() for pod in case.pods]}"
-    import json
-
-    open(f"/tmp/six-dbg-{case.name}.json", "w").write(
-        json.dumps(
-            [
-                [p.name for p in case.pods],
-                api.call("events.get_task_log", {"task": case.task, "batch_size": 5000, "navigate_earlier": False}),
-                [p.output() for p in case.pods],
-            ]
-        )
-    )
     found = support.task(api, case.task)
     ended_before = case.fate.disturb and len(case.pods) == 1 and found.status == "completed"
     assert found.status == case.fate.status or ended_before, f"{where} {found.status} {found.status_message}"
@@ -288,9 +277,11 @@ def _hold(api: Session, case: Case) -> None:
         whole = pod.message().reported and pod.message().outcome is not Outcome.RUNNING
         for stream in ("out", "err"):
             assert own[stream] == list(range(len(own[stream]))), f"{where}: the pod's own {stream}"
-            assert shown[stream] == list(range(len(shown[stream]))), f"{where}: {pod.name}: the console's {stream}"
             if whole:
-                assert len(shown[stream]) == len(own[stream]), f"{where}: {stream}"
+                assert shown[stream] == own[stream], f"{where}: {pod.name}: the console's {stream}"
+            else:  # a batch that was stored in part may have been the last
+                assert shown[stream] == sorted(set(shown[stream])), f"{where}: {pod.name}: the console's {stream}"
+                assert set(shown[stream]) <= set(own[stream]), f"{where}: {pod.name}: the console's {stream}"
             if pod.message().outcome is not Outcome.RUNNING:  # not killed: the pipes were read to their end
                 assert len(own[stream]) >= case.printed(pod), f"{where}: {stream}"
 
