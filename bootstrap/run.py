@@ -121,7 +121,7 @@ def _run(
     terminated: Termination,
     wake: Wake,
 ) -> int:
-    from bootstrap import task_environ
+    from bootstrap import disk, task_environ
     from bootstrap.commands import Programs
     from bootstrap.console import Console
     from bootstrap.lifecycle import Run
@@ -138,7 +138,7 @@ def _run(
     try:
         spool = Spool(settings.work / "spool")
     except OSError as error:
-        text = f"the work folder {settings.work} cannot be used: {error.strerror or error}"
+        text = f"the work folder {settings.work} cannot be used: {disk.why(error, settings.work)}"
         ending = Ending(Outcome.FAILED, "no work folder", text, exit_codes.FAILED, "setup")
         return _end_unrun(session, settings, claimed.claim, ending, words)
     console = Console(spool, masker, strip_ansi=settings.ansi == "strip")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bootstrap import abort, outcome
+from bootstrap import abort, disk, outcome
 from bootstrap.claim import Claimed
 from bootstrap.errors import SetupError
 from bootstrap.outcome import Ending
@@ -57,9 +57,11 @@ class Telling:
         return ending
 
     def broke(self, bug: Exception) -> Ending:
-        """An error that is none of ours to expect: show it whole."""
+        """An error that is none of ours to expect: show it whole. A disk that refuses is none of ours."""
         import traceback
 
+        if self._process is None and (refused := disk.as_setup_error(bug, self._pod.settings.work)):
+            return self.setup_failed(refused)
         for line in traceback.format_exception(bug):
             self._pod.console.tell(line.rstrip())
         return outcome.of_bug(f"{type(bug).__name__}: {bug}", "setup" if self._sampler is None else "run")
@@ -134,7 +136,7 @@ class Telling:
         ended_at = time.time()
         if self._sampler:
             self._sampler.stop()
-        ending = self._as_seen(self._with_gpu_errors(ending)).masked(pod.mask)
+        ending = self._as_seen(self._with_causes(ending)).masked(pod.mask)
         if ending.outcome is Outcome.CLAIM_LOST:
             pod.reporter.task_gone()
             pod.words.end(ending, reported=True)
@@ -161,12 +163,13 @@ class Telling:
         except PodstrapError:
             return ending  # asked again when the status is set
 
-    def _with_gpu_errors(self, ending: Ending) -> Ending:
-        """What the GPUs' driver reported during a run that failed is a part of its reason."""
-        errors = self._sampler.gpu_errors if self._sampler else []
-        if ending.outcome is not Outcome.FAILED or not errors:
+    def _with_causes(self, ending: Ending) -> Ending:
+        """What the machine says about a failure belongs to its reason: a full disk, errors of the GPUs' driver."""
+        if ending.outcome is not Outcome.FAILED:
             return ending
-        return replace(ending, message="\n".join((ending.message, *errors[-5:])))
+        causes = [disk.full(self._pod.settings.work), *(self._sampler.gpu_errors[-5:] if self._sampler else ())]
+        new = [cause for cause in causes if cause and cause not in ending.message]
+        return replace(ending, message="\n".join((ending.message, *new))) if new else ending
 
     @property
     def peak_memory_bytes(self) -> int:

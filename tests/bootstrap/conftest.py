@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -32,14 +32,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Pod:
     """One bootstrap process."""
 
-    def __init__(self, folder: Path, environ: dict[str, str], name: str = "") -> None:
+    def __init__(self, folder: Path, environ: dict[str, str], name: str = "", prefix: Sequence[str] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.name = name
         self._environ = environ
         self._output = (folder / "output").open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "bootstrap"],
+            [*prefix, sys.executable, "-m", "cli.main", "bootstrap"],
             env=environ,
             cwd=support.REPOSITORY_ROOT,
             stdout=self._output,
@@ -78,7 +78,7 @@ def start(server_environ: dict[str, str], queue: str, cache: Path, tmp_path: Pat
     """`start(task, job="…", **variables)`: a pod for a task; killed at the end of the test."""
     pods: list[Pod] = []
 
-    def begin(task: str, *, job: str = "", api_host: str = "", **variables: str) -> Pod:
+    def begin(task: str, *, job: str = "", api_host: str = "", prefix: Sequence[str] = (), **variables: str) -> Pod:
         folder = tmp_path / f"pod-{len(pods)}"
         environ = {
             **support.base_environ(),
@@ -98,7 +98,7 @@ def start(server_environ: dict[str, str], queue: str, cache: Path, tmp_path: Pat
         }
         if api_host:
             environ["CLEARML_API_HOST"] = api_host
-        pods.append(Pod(folder, environ))
+        pods.append(Pod(folder, environ, prefix=prefix))
         return pods[-1]
 
     yield begin
