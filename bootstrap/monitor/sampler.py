@@ -91,10 +91,12 @@ class Sampler:
             while True:
                 sample = reader.sample(self._gpus)
                 self._tell_lost_gpus()
+                self._tell_killed(reader)
                 self._note_peak(sample)
                 self._send(sample, int(time.monotonic() - began))
                 if self._stop.wait(self._seconds):
-                    self._tell_lost_gpus()  # the error that ended the task may be a moment old
+                    self._tell_lost_gpus()  # what ended the task may be a moment old
+                    self._tell_killed(reader)
                     return
         except Exception as error:  # whatever a machine's /proc, psutil or driver does: the task is worth more
             self._tell(f"machine use is not sampled any more: {type(error).__name__}: {error}")
@@ -102,6 +104,11 @@ class Sampler:
     def _tell_lost_gpus(self) -> None:
         if self._gpus and (trouble := self._gpus.take_trouble()):
             self._tell(trouble)
+
+    def _tell_killed(self, reader: _Reader) -> None:
+        """A worker of the task's that the kernel killed may be all that is ever seen of a lack of memory."""
+        if killed := reader.out_of_memory(self.peak_memory_bytes):
+            self._tell(f"out of memory: the kernel killed a process of this pod ({killed})")
 
     def _note_peak(self, sample: Sample) -> None:
         if sample.tree_bytes > self.peak_memory_bytes:
@@ -143,7 +150,8 @@ class _Reader:
         self._psutil = psutil
         self._work = str(work)
         self._at = time.monotonic()
-        self._cpu = cgroup.read().cpu_seconds
+        self._before = cgroup.read()
+        self._cpu = self._before.cpu_seconds
         self._disk = psutil.disk_io_counters()
         self._network = psutil.net_io_counters()
         psutil.cpu_percent()
@@ -189,6 +197,12 @@ class _Reader:
             "network_tx": rates["network_tx_mbs"],
         }
         return Sample(machine, *_gpu_figures(gpus, stats), self._tree_bytes())
+
+    def out_of_memory(self, seen_bytes: int) -> str:
+        """What the kernel killed for memory since the last call, with limit and peak; empty: nothing."""
+        now = cgroup.read()
+        before, self._before = self._before, now
+        return cgroup.out_of_memory(before, now, seen_bytes)
 
     def _tree_bytes(self) -> int:
         found = 0
