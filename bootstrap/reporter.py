@@ -32,8 +32,9 @@ _LONGEST_READ = 120.0
 _FIRST_PAUSE = 1.5
 """A batch is looked up before it is sent again, and a search index takes a second to show what it has stored."""
 _LONGEST_PAUSE = 10.0
-_PARTIAL_TRIES = 3
-"""How often events that the server refused one by one are sent again: its index may have been busy."""
+_PARTIAL_TRIES = 5
+"""How often events that the server refused one by one are sent without one of them being stored: its index may have
+been busy, but what it cannot store at all must not hold up the rest for ever."""
 _UNKNOWN_TASK = "Invalid task id"
 _TOO_LARGE = "answered HTTP 413"
 """A proxy's own page, which is no ClearML envelope."""
@@ -129,7 +130,7 @@ class Reporter:
 
     def _send(self, records: list[Record]) -> bool:
         """Send until acknowledged. False: given up (the task is gone, or the time is over)."""
-        pause, began, bounds, partly = _FIRST_PAUSE, 0.0, _ONE_TRY, 0
+        pause, began, bounds, stuck, before = _FIRST_PAUSE, 0.0, _ONE_TRY, 0, 0
         while not self._gone:
             if began:
                 if time.monotonic() + pause >= self._deadline:
@@ -142,10 +143,11 @@ class Reporter:
                 if _UNKNOWN_TASK in " ".join(refused):
                     self._gone = True  # the task was deleted: nobody will read this console
                     return False
-                if not refused or partly >= _PARTIAL_TRIES:
+                stuck = stuck + 1 if len(records) == before else 1
+                before = len(records)
+                if not refused or stuck >= _PARTIAL_TRIES:
                     self._tell_end_of_trouble(began, refused, len(records))
                     return True
-                partly += 1
                 self.trouble = f"the server refused a part of a batch: {refused}"
             except (ApiUnreachable, NotAnApi, LoginRefused) as trouble:
                 if _TOO_LARGE in str(trouble):
