@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test lint unit browser bench-warm-start bench-idle bench-console soak clean
+.PHONY: help setup run test test-gpu lint unit browser bench-warm-start bench-idle bench-console soak clean
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -50,6 +50,9 @@ bench-idle: setup  ## Resident memory of idle standalone + controller; ends with
 
 bench-console: setup  ## A million lines through bootstrap, then clearml-agent, each accounted for (LINES_SENT=, RATE=, PEER=0)
 	@$(BIN)/python bench/console.py
+
+test-gpu: setup  ## The GPU monitor against the real driver of this machine
+	$(BIN)/pytest tests/bootstrap/test_monitor.py -k real_driver -rs
 
 soak: setup  ## The fault tests with many seeds (SEEDS=: 50 for kill -9 of everything, 200 for the console)
 	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) PODSTRAP_CONSOLE_SEEDS=$(or $(SEEDS),200) $(BIN)/pytest tests/faults --timeout 3600

@@ -35,9 +35,17 @@ def test_version_2_as_the_kernel_documents_it(tmp_path: Path) -> None:
             "memory.events": "low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 0\n",
             "cpu.max": "150000 100000\n",
             "cpu.stat": "usage_usec 2500000\nuser_usec 2000000\nsystem_usec 500000\n",
+            "io.stat": (
+                "8:16 rbytes=1459200 wbytes=314773504 rios=192 wios=353 dbytes=0 dios=0\n"
+                "8:0 rbytes=90430464 wbytes=299008000 rios=8950 wios=1252 dbytes=50331648 dios=3021\n"
+            ),
         },
     )
-    assert cgroup.read(root) == cgroup.Usage(1 << 30, 2 << 30, 3 << 29, 2.5, 1.5, 1)
+    io = (1459200 + 90430464, 314773504 + 299008000)
+    assert cgroup.read(root) == cgroup.Usage(1 << 30, 2 << 30, 3 << 29, 2.5, 1.5, 1, *io)
+    assert not cgroup.near_limit(root)
+    (root / "memory.current").write_text("1073741825\n")
+    assert cgroup.near_limit(root)
 
 
 def test_version_2_without_limits_and_on_an_older_kernel(tmp_path: Path) -> None:
@@ -65,9 +73,14 @@ def test_version_1_as_the_kernel_documents_it(tmp_path: Path) -> None:
             "cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
             "cpu,cpuacct/cpu.cfs_period_us": "100000\n",
             "cpu,cpuacct/cpuacct.usage": "2500000000\n",
+            "blkio/blkio.throttle.io_service_bytes": (
+                "8:0 Read 4096\n8:0 Write 8192\n8:0 Sync 0\n8:0 Async 12288\n8:0 Discard 0\n8:0 Total 12288\n"
+                "8:16 Read 1\n8:16 Write 2\n8:16 Sync 0\n8:16 Async 3\n8:16 Discard 0\n8:16 Total 3\nTotal 12291\n"
+            ),
         },
     )
-    assert cgroup.read(root) == cgroup.Usage(1 << 30, None, 3 << 29, 2.5, None, 2)
+    assert cgroup.read(root) == cgroup.Usage(1 << 30, None, 3 << 29, 2.5, None, 2, 4097, 8194)
+    assert not cgroup.near_limit(root), "without a limit nothing is near it"
 
 
 def test_version_1_with_cpu_and_cpuacct_in_folders_of_their_own(tmp_path: Path) -> None:
@@ -215,7 +228,7 @@ def test_samples_are_scalars_of_the_task_and_the_pod_is_a_worker(api, tmp_path: 
         sampler.start()
         wanted = {
             "cpu_usage", "memory_used_gb", "memory_free_gb", "disk_free_percent", "io_read_mbs", "io_write_mbs",
-            "network_rx_mbs", "network_tx_mbs",
+            "network_rx_mbs", "network_tx_mbs", "task_cpu_percent_of_core", "task_memory_gb",
         }  # fmt: skip
         support.until(lambda: wanted <= set(series()), 20, lambda: f"{series().keys()} {told}")
         support.until(lambda: sampler.peak_memory_bytes > 50 << 20, 20)

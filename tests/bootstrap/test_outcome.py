@@ -103,6 +103,8 @@ def task(status: str = "in_progress", claim: Claim | None = MINE, **fields: obje
         (task("queued"), Verdict.LEAVE),
         (task("stopped"), Verdict.ABORT),
         (task(status_message="stopping"), Verdict.ABORT),
+        (task(system_tags=("archived",)), Verdict.ABORT),
+        (task("completed", system_tags=("archived",)), Verdict.GO_ON),
         (task("completed"), Verdict.GO_ON),
         (task("failed"), Verdict.GO_ON),
     ],

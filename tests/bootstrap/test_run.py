@@ -104,6 +104,34 @@ def test_an_abort_is_noticed_and_the_callback_waited_for(api, queued, start) -> 
     assert pod.message().outcome is Outcome.STOPPED
 
 
+def test_a_task_that_is_archived_while_it_runs_is_stopped(api, queued, start) -> None:
+    task = queued(ENDLESS)
+    pod = start(task)
+    running(api, task, pod)
+    api.call("tasks.archive", {"tasks": [task]})
+    assert pod.wait(15) == 0
+    found = support.task(api, task)
+    assert (found.status, found.status_reason) == ("stopped", "the task was archived")
+    assert "saved at signal 15" in support.console(api, task)
+
+
+def test_signals_reach_the_task(api, queued, start) -> None:
+    names = ("SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP")
+    task = queued(
+        "import signal, time\n"
+        "def told(number, frame): print('told', signal.Signals(number).name, flush=True)\n"
+        f"for name in {names!r}: signal.signal(getattr(signal, name), told)\n"
+        "print('running', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    pod = start(task)
+    running(api, task, pod)
+    for name in names:
+        pod.process.send_signal(getattr(signal, name))
+        support.until(lambda name=name: f"told {name}" in pod.output(), 10, pod.output)
+    assert pod.process.poll() is None
+
+
 @pytest.mark.parametrize("how", ["reset", "deleted", "claimed by another"])
 def test_a_task_that_is_not_ours_any_more_is_left_alone(api, queued, start, how) -> None:
     from protocol.claim import RUNTIME_KEY, Claim
