@@ -37,7 +37,7 @@ class Summary:
         if self.peak_gpu_memory_mib:
             parts.append(f"peak GPU memory {self.peak_gpu_memory_mib:.0f} MiB")
         if self.gpu_errors:
-            parts.append(f"{self.gpu_errors} GPU errors")
+            parts.append(f"{self.gpu_errors} GPU error{'s' if self.gpu_errors > 1 else ''}")
         return ", ".join(parts)
 
     def properties(self) -> dict[str, str]:

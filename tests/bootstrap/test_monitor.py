@@ -210,6 +210,19 @@ def test_without_driver_or_device_there_is_nothing_to_sample(nvml: Path, variabl
     assert sampled(nvml, **variables) == []
 
 
+def test_what_the_gpus_driver_reported_is_a_part_of_the_failures_reason(api, queued, start, nvml: Path) -> None:
+    task = queued("import sys, time\ntime.sleep(1.5)\nsys.exit('CUDA error')")
+    pod = start(task, LD_LIBRARY_PATH=str(nvml), FAKE_GPUS="1", FAKE_XIDS="79", PODSTRAP_SAMPLE_SECONDS="1")
+    assert pod.wait(30) == 1
+    found = support.task(api, task)
+    assert "CUDA error" in found.status_message
+    assert "GPU 0: the driver reports Xid 79, the GPU fell off the bus" in found.status_message
+    last = support.console(api, task).splitlines()[-1]
+    assert "peak GPU memory 20480 MiB, 1 GPU error" in last
+    series = api.call("events.scalar_metrics_iter_histogram", {"task": task})[":monitor:gpu"]
+    assert {"gpu_0_utilization", "gpu_0_ecc_corrected", "gpu_0_power_draw", "gpu_0_sm_clock_mhz"} <= set(series)
+
+
 def begin(api, task: str, folder: Path, told: list[str]) -> Sampler:
     return Sampler(api, task=task, queue="", worker=f"podstrap:{task}", seconds=0.2, work=folder, tell=told.append)
 
