@@ -271,7 +271,8 @@ def _hold(api: Session, case: Case) -> None:
     assert found.status == case.fate.status or ended_before, f"{where} {found.status} {found.status_message}"
     assert case.fate.reason in found.status_reason, f"{where} {found.status_reason}"
     for pod in case.pods:
-        shown, own = _lines(text, case, pod), _lines(pod.output(), case, pod)
+        own = _lines(pod.output(), case, pod)
+        shown = _lines(text, case, pod, own)
         last = pod is case.pods[-1]
         assert not last or pod.message().reported, f"{where}: the last pod had all the time it needed"
         whole = pod.message().reported and pod.message().outcome is not Outcome.RUNNING
@@ -286,9 +287,9 @@ def _hold(api: Session, case: Case) -> None:
                 assert len(own[stream]) >= case.printed(pod), f"{where}: {stream}"
 
 
-def _lines(text: str, case: Case, pod: Pod) -> dict[str, list[int]]:
+def _lines(text: str, case: Case, pod: Pod, printed: dict[str, list[int]] | None = None) -> dict[str, list[int]]:
     """The numbers of this pod's lines on each stream. Fails on a piece of a line, unless it is the last of a task that
-    was ended between two writes."""
+    was ended between two writes: the one after all that were `printed` whole (by default: after those found)."""
     found: dict[str, list[int]] = {"out": [], "err": []}
     unfinished = []
     for line in text.splitlines():
@@ -303,7 +304,7 @@ def _lines(text: str, case: Case, pod: Pod) -> dict[str, list[int]]:
         else:
             others = [one.name for one in case.pods]
             assert any(line.startswith(one) or one.startswith(line) for one in others), f"foreign: {line[:200]!r}"
-    expected = [_whole(pod.name, stream, len(numbers)) for stream, numbers in found.items()]
+    expected = [_whole(pod.name, stream, len(numbers)) for stream, numbers in (printed or found).items()]
     for line in unfinished:
         assert case.fate.disturb and any(one.startswith(line) for one in expected), f"torn: {line[:200]!r}"
     assert len(unfinished) <= 1, "the task writes to one stream at a time"
