@@ -155,8 +155,8 @@ class Telling:
         return ending.pod_exit_code
 
     def _as_seen(self, ending: Ending) -> Ending:
-        """A failure may be an abort that no poll has seen yet."""
-        if ending.outcome is not Outcome.FAILED or self._process is None:
+        """A failure may be an abort that no poll has seen yet. Not asked when the pod goes: it was asked then."""
+        if ending.outcome is not Outcome.FAILED or self._process is None or self._pod.terminated.is_set():
             return ending
         try:
             return outcome.as_seen(ending, abort.ask(self._pod.session, self._task.id, self._claim, bounds=_ASK))

@@ -104,6 +104,16 @@ def test_an_abort_is_noticed_and_the_callback_waited_for(api, queued, start) -> 
     assert pod.message().outcome is Outcome.STOPPED
 
 
+def test_an_abort_is_noticed_within_five_seconds_at_the_default_interval(api, queued, start) -> None:
+    task = queued(ENDLESS)
+    pod = start(task, PODSTRAP_POLL_SECONDS="")
+    running(api, task, pod)
+    support.until(lambda: support.task(api, task).last_worker, 20, pod.output)
+    api.call("tasks.stop", {"task": task})
+    support.until(lambda: "aborted:" in pod.output(), 5, pod.output)
+    assert pod.wait(15) == 0
+
+
 def test_a_task_that_is_archived_while_it_runs_is_stopped(api, queued, start) -> None:
     task = queued(ENDLESS)
     pod = start(task)
