@@ -268,13 +268,18 @@ def _hold(api: Session, case: Case) -> None:
     where = f"{case.name}: {[pod.message() for pod in case.pods]}"
     found = support.task(api, case.task)
     ended_before = case.fate.disturb and len(case.pods) == 1 and found.status == "completed"
-    assert found.status == case.fate.status or ended_before, f"{where} {found.status} {found.status_message}"
-    assert case.fate.reason in found.status_reason, f"{where} {found.status_reason}"
+    # Taken away when it had just ended, in the middle of an outage: its last words are the controller's to report.
+    left = case.fate.disturb == "term" and len(case.pods) == 1 and not case.pods[0].message().reported
+    if left:
+        assert case.pods[0].message().outcome is Outcome.COMPLETED, where
+    else:
+        assert found.status == case.fate.status or ended_before, f"{where} {found.status} {found.status_message}"
+        assert case.fate.reason in found.status_reason, f"{where} {found.status_reason}"
     for pod in case.pods:
         own = _lines(pod.output(), case, pod)
         shown = _lines(text, case, pod, own)
         last = pod is case.pods[-1]
-        assert not last or pod.message().reported, f"{where}: the last pod had all the time it needed"
+        assert not last or left or pod.message().reported, f"{where}: the last pod had all the time it needed"
         whole = pod.message().reported and pod.message().outcome is not Outcome.RUNNING
         for stream in ("out", "err"):
             assert own[stream] == list(range(len(own[stream]))), f"{where}: the pod's own {stream}"
