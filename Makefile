@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test test-gpu lint unit browser bench-warm-start bench-idle bench-console soak clean
+.PHONY: help setup run test test-cluster test-gpu lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -32,8 +32,11 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: setup browser
-	$(BIN)/pytest --numprocesses $(or $(JOBS),3) --dist loadgroup $(PYTEST)
+unit: setup browser tools
+	$(BIN)/pytest --numprocesses $(or $(JOBS),3) --dist loadgroup --ignore tests/cluster $(PYTEST)
+
+test-cluster: setup  ## On a real Kubernetes that it builds and starts here (minutes the first time; root for the real node)
+	$(BIN)/pytest tests/cluster --numprocesses $(or $(JOBS),2) --dist loadgroup --timeout 600 $(PYTEST)
 
 browser:  # the page's tests need a browser; on Debian, as root, it is installed when it is missing
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
@@ -42,8 +45,18 @@ browser:  # the page's tests need a browser; on Debian, as root, it is installed
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
 	  echo "make: no chromium: the page's tests will fail; install it (Debian: apt-get install chromium)" >&2
 
+tools:  # the repository's tests use real servers; on Debian, as root, what is missing is installed
+	@test -n "$$(command -v git-lfs)" -a -x "$$(command -v sshd || echo /usr/sbin/sshd)" -a -n "$$(command -v ssh-keygen)" || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	  echo "make: installing git-lfs and openssh for the repository's tests" && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends git-lfs openssh-server openssh-client >/dev/null; } || \
+	  echo "make: no git-lfs or sshd: tests of repositories will fail; install them (Debian: apt-get install git-lfs openssh-server)" >&2
+
 bench-warm-start: setup  ## Seconds to a task's first line, warm, beside the same steps by hand; ends with one line of JSON
 	@$(BIN)/python bench/warm_start.py
+
+bench-cold-start: setup  ## Cold and warm first line beside clearml-agent and the steps by hand; ends with one line of JSON (ROUNDS=)
+	@$(BIN)/python bench/cold_start.py
 
 bench-idle: setup  ## Resident memory of idle standalone + controller; ends with one line of JSON
 	@$(BIN)/python bench/idle_memory.py
@@ -54,8 +67,15 @@ bench-console: setup  ## A million lines through bootstrap, then clearml-agent, 
 test-gpu: setup  ## The GPU monitor against the real driver of this machine
 	$(BIN)/pytest tests/bootstrap/test_monitor.py -k real_driver -rs
 
-soak: setup  ## The fault tests with many seeds (SEEDS=: 50 for kill -9 of everything, 200 for the console)
-	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) PODSTRAP_CONSOLE_SEEDS=$(or $(SEEDS),200) $(BIN)/pytest tests/faults --timeout 3600
+bench-dispatch: setup  ## Milliseconds from queue to Job beside a bare loop and ClearML's glue (TASKS=, GLUE_TASKS=, ROUNDS=)
+	@$(BIN)/python bench/dispatch.py
+
+bench-watch: setup  ## Resident memory of a controller that watches 10,000 Jobs and pods, under churn (JOBS_WATCHED=)
+	@$(BIN)/python bench/watch.py
+
+soak: setup  ## The fault tests with many seeds (SEEDS=50 for kill -9 of everything, CONSOLE_SEEDS=200, CRASH_SEEDS=200 on Kubernetes)
+	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) PODSTRAP_CONSOLE_SEEDS=$(or $(CONSOLE_SEEDS),200) $(BIN)/pytest tests/faults --timeout 3600
+	PODSTRAP_CRASH_SEEDS=$(or $(CRASH_SEEDS),200) $(BIN)/pytest tests/cluster/test_crash.py --timeout 3600
 
 clean:  ## Remove .venv and what was made
 	rm -rf $(VENV) .podstrap .mypy_cache .ruff_cache

@@ -20,7 +20,7 @@ from clearml_api import queues, tasks
 from clearml_api.errors import INVALID_QUEUE, INVALID_STATUS_CHANGE, STATUS_CHANGED_MEANWHILE, UNKNOWN_TASK, ApiError
 from clearml_api.models import Task
 from clearml_api.session import Session
-from protocol.claim import RUNTIME_KEY, Claim
+from protocol.claim import RUNTIME_KEY, Claim, started_reason
 from protocol.errors import PodstrapError
 
 
@@ -104,7 +104,7 @@ def _write_and_start(session: Session, settings: PodSettings, mine: Claim, allow
             seen = "is gone" if task is None else f"is {task.status}, claimed by {task.claim}"
             raise ClaimLost(f"task {settings.task} {seen}: another pod was faster, or it was reset or aborted")
         try:
-            tasks.started(session, settings.task, reason=f"podstrap: pod {settings.pod}, attempt {mine.attempt}")
+            tasks.started(session, settings.task, reason=started_reason(settings.pod, mine.attempt))
             return Claimed(task, mine)
         except ApiError as error:
             if error.subcode in (UNKNOWN_TASK, INVALID_STATUS_CHANGE):

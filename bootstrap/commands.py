@@ -56,7 +56,7 @@ class Programs:
         self._mask = mask
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def run(
         self,
@@ -93,7 +93,7 @@ class Programs:
             children.ended(process)
             with self._lock:
                 self._running.discard(process)
-                stopped = self._stopped
+                stopped = self._stopped.is_set()
         if stopped and code != 0:
             raise Cancelled(f"`{shown(words)}` was stopped")
         if timed_out.is_set():
@@ -105,10 +105,15 @@ class Programs:
     def stop(self) -> None:
         """Kill what runs; from now on `run` raises Cancelled."""
         with self._lock:
-            self._stopped = True
+            self._stopped.set()
             running = list(self._running)
         for process in running:
             _kill_group(process)
+
+    def pause(self, seconds: float) -> None:
+        """Wait before another try. Raises Cancelled as soon as the run is stopped."""
+        if self._stopped.wait(seconds):
+            raise Cancelled("the run was stopped")
 
     def _start(
         self,
@@ -119,7 +124,7 @@ class Programs:
         errors_apart: bool,
     ) -> subprocess.Popen[bytes]:
         with self._lock:
-            if self._stopped:
+            if self._stopped.is_set():
                 raise Cancelled(f"`{shown(words)}` was not started: the run was stopped")
             try:
                 process = children.start(

@@ -35,6 +35,11 @@ class EnvironmentBuildError(SetupError):
 
     phase = "environment"
 
+    def __init__(self, message: str, *, hint: str = "", last_lines: Sequence[str] = (), trouble: bool = False) -> None:
+        super().__init__(message, hint=hint, last_lines=last_lines)
+        self.trouble = trouble
+        """The network failed: another way may lead there."""
+
 
 class EntryPointError(SetupError):
     """There is nothing to run as the task names it."""

@@ -10,15 +10,16 @@ from __future__ import annotations
 import threading
 import time
 
-from bootstrap import abort, outcome
+from bootstrap import abort, left_out, outcome
 from bootstrap.abort import Verdict
 from bootstrap.claim import Claimed
 from bootstrap.monitor import cgroup
 from bootstrap.outcome import Ending
 from bootstrap.pod import Pod
 from bootstrap.preparation import Preparation
-from bootstrap.prepared import Checkout, TaskEnvironment
+from bootstrap.prepared import Checkout, Launch, TaskEnvironment
 from bootstrap.process import TaskProcess
+from bootstrap.settings import OWN_ENGINE
 from bootstrap.telling import Telling
 from bootstrap.watch import Watch
 from clearml_api.session import ONCE, Bounds
@@ -77,8 +78,18 @@ class Run:
     def _prepare_and_run(self) -> Ending:
         pod = self._pod
         pod.words.phase("environment", self._claim.attempt)
+        if pod.settings.engine == OWN_ENGINE:
+            for line in left_out.met(pod.environ, pod.configuration):
+                pod.console.tell(line)
         preparation = Preparation(
-            self._task, pod.settings, pod.configuration, pod.environ, pod.programs, pod.console.tell, pod.wake.set
+            self._task,
+            pod.settings,
+            pod.configuration,
+            pod.environ,
+            pod.programs,
+            pod.console.tell,
+            pod.wake.set,
+            pod.hide,
         )
         preparation.start()
         while not preparation.done():
@@ -87,16 +98,12 @@ class Run:
                 pod.programs.stop()
                 return interruption
         checkout, environment = preparation.results(pod.timeline)
-        self._start(checkout, environment)
+        self._start(preparation, checkout, environment)
         return self._until_the_end()
 
-    def _start(self, checkout: Checkout, environment: TaskEnvironment) -> None:
-        from bootstrap import task_environ
-        from bootstrap.entry_point import resolve
-
+    def _start(self, preparation: Preparation, checkout: Checkout, environment: TaskEnvironment) -> None:
         pod = self._pod
-        launch = resolve(self._task.script, checkout, environment, environ=pod.environ)
-        environ = task_environ.build(pod.environ, self._task, pod.configuration, environment, launch)
+        launch, environ = self._launch(preparation, checkout, environment)
         pod.timeline.lap("prepare")
         pod.words.phase("run", self._claim.attempt)
         pod.console.on_first_output = self._telling.first_output
@@ -105,6 +112,25 @@ class Run:
         threading.Thread(target=self._announce_end, args=(self._process,), name="wait", daemon=True).start()
         self._telling.resolved(checkout, environment)
         self._telling.started(self._process)
+
+    def _launch(
+        self, preparation: Preparation, checkout: Checkout, environment: TaskEnvironment
+    ) -> tuple[Launch, dict[str, str]]:
+        pod, now = self._pod, preparation.environ()
+        if pod.settings.engine != OWN_ENGINE:
+            from bootstrap import clearml_engine
+
+            launch = clearml_engine.launch(self._task, pod.settings, now)
+            return launch, clearml_engine.variables(self._task, pod.settings, pod.configuration, now)
+        from bootstrap import task_environ
+        from bootstrap.entry_point import FORCE_EXEC_SCRIPT, resolve
+
+        script = preparation.script()
+        if script is not self._task.script:
+            pod.console.tell(f"{FORCE_EXEC_SCRIPT}: {script.entry_point!r} in {script.working_dir!r} runs instead")
+        own = task_environ.build(now, self._task, pod.configuration, environment)
+        launch = resolve(script, checkout, environment, environ=own, configuration=pod.configuration)
+        return launch, task_environ.for_the_process(own, launch)
 
     def _until_the_end(self) -> Ending:
         process = self._process

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from urllib.parse import unquote
 
 MASK = b"********"
 _SHORTEST = 4
-_SHORTEST_GUESSED = 8
+SHORTEST_GUESSED = 8
 """Shorter values would mask ordinary text."""
+_SHORTEST_TOKEN = 20
+_IN_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://([^\s/:'\"<>]*)(?::([^\s/'\"<>]*))?@")
 _SECRET_WORDS = frozenset({"TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASS", "APIKEY"})
 
 
@@ -21,11 +24,25 @@ def secrets_of(environ: Mapping[str, str]) -> list[str]:
     return [
         value
         for name, value in environ.items()
-        if len(value) >= _SHORTEST_GUESSED
+        if len(value) >= SHORTEST_GUESSED
         and (_SECRET_WORDS.intersection(name.upper().split("_")) or name.upper().endswith("API_KEY"))
         and "://" not in value
         and not value.startswith("/")
     ]
+
+
+def in_addresses(texts: Iterable[str], shortest: int = _SHORTEST, shortest_user: int = _SHORTEST_TOKEN) -> list[str]:
+    """The passwords in addresses that stand in these texts (repositories, indexes, proxies), as written and as meant;
+    also the name of an http user without a password when it is as long as a token."""
+    found: list[str] = []
+    for text in texts:
+        if "://" not in text or "@" not in text:
+            continue
+        for scheme, user, password in _IN_ADDRESS.findall(text):
+            token = "http" in scheme.lower() and len(user) >= shortest_user
+            secret = password or (user if token else "")
+            found += [secret, unquote(secret)]
+    return [secret for secret in dict.fromkeys(found) if len(secret) >= shortest]
 
 
 class Masker:
@@ -40,10 +57,9 @@ class Masker:
 
     def add(self, secrets: Iterable[str]) -> None:
         """Mask these too, from now on."""
-        for secret in secrets:
-            for line in secret.splitlines():
-                if len(line.strip()) >= _SHORTEST:
-                    self._known.add(line.strip().encode())
+        lines = [line.strip().encode() for secret in secrets for line in secret.splitlines()]
+        # A new set: another thread may be going through the old one.
+        self._known = self._known.union(line for line in lines if len(line) >= _SHORTEST)
         if self._known:
             longest_first = sorted(self._known, key=len, reverse=True)
             self.longest = len(longest_first[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bootstrap.commands import Programs
@@ -29,6 +29,8 @@ class Pod:
     programs: Programs
     mask: Callable[[str], str]
     """Takes known secrets out of a text."""
+    hide: Callable[[Iterable[str]], None]
+    """Makes these secrets known from now on."""
     words: LastWords
     timeline: Timeline
     terminated: Termination

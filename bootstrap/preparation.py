@@ -6,18 +6,22 @@ for the checkout. Both run on threads of their own so that the main thread stays
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from bootstrap.commands import Programs
 from bootstrap.errors import Cancelled
+from bootstrap.extra_packages import FORCE_TASK_INIT
+from bootstrap.masking import secrets_of
 from bootstrap.prepared import Checkout, TaskEnvironment, Tell
-from bootstrap.settings import PodSettings
+from bootstrap.settings import OWN_ENGINE, PodSettings
 from bootstrap.timeline import Timeline
-from clearml_api.configuration import Configuration
-from clearml_api.models import Task
+from clearml_api.configuration import Configuration, is_on
+from clearml_api.models import Script, Task
 
 T = TypeVar("T")
 
@@ -61,12 +65,13 @@ class Preparation:
         programs: Programs,
         tell: Tell,
         wake: Callable[[], None],
+        hide: Callable[[Iterable[str]], None],
     ) -> None:
-        def setup() -> None:
+        def setup() -> dict[str, str | None]:
             from bootstrap import task_environ
             from bootstrap.setup_script import run
 
-            run(
+            return run(
                 task.container.setup_shell_script,
                 work=settings.work,
                 environ=task_environ.for_its_script(environ),
@@ -75,37 +80,51 @@ class Preparation:
             )
 
         def repository() -> Checkout:
+            now = self.environ()
+            if by_agent:
+                return Checkout(settings.work)
             from bootstrap.repository import prepare
 
-            self._after_setup()
-
-            return prepare(
-                task.script,
+            script = self.script()
+            checkout = prepare(
+                script,
                 work=settings.work,
                 cache=settings.cache,
                 configuration=configuration,
-                environ=environ,
+                environ=now,
                 programs=programs,
                 tell=tell,
             )
+            _with_task_init(script, checkout, now, tell)
+            return checkout
 
         def environment() -> TaskEnvironment:
-            from bootstrap.environment.build import prepare
-
-            self._after_setup()
+            now = self.environ()
+            if by_agent:
+                return TaskEnvironment(Path(sys.executable))
+            from bootstrap.environment.build import Place, prepare
 
             return prepare(
-                task.script,
+                self.script(),
                 checkout=self._repository.result,
-                work=settings.work,
-                cache=settings.cache,
+                place=Place(
+                    settings.work,
+                    settings.cache,
+                    settings.resolve_after_seconds,
+                    settings.cache_max_bytes,
+                    settings.cache_max_seconds,
+                ),
                 configuration=configuration,
-                environ=environ,
+                environ=now,
                 package_manager=settings.package_manager,
                 programs=programs,
                 tell=tell,
             )
 
+        by_agent = settings.engine != OWN_ENGINE  # it does all of this itself
+        self._task = task
+        self._environ = environ
+        self._hide = hide
         self._programs = programs
         wanted = bool(task.container.setup_shell_script.strip())
         self._setup = _Work("setup", setup, wake) if wanted else None
@@ -119,9 +138,22 @@ class Preparation:
         self._repository.start()
         self._environment.start()
 
-    def _after_setup(self) -> None:
-        if self._setup:
-            self._setup.result()
+    def environ(self) -> Mapping[str, str]:
+        """The pod's variables with what the setup script exported; waits for it, raises what it raises."""
+        if not self._setup:
+            return self._environ
+        changed = self._setup.result()
+        found = {**self._environ, **{name: value for name, value in changed.items() if value is not None}}
+        for name in (name for name, value in changed.items() if value is None):
+            found.pop(name, None)
+        self._hide(secrets_of(found))
+        return found
+
+    def script(self) -> Script:
+        """What to run: the task's own, or what the operator forces."""
+        from bootstrap.entry_point import forced
+
+        return forced(self._task.script, self.environ())
 
     def done(self) -> bool:
         """Whether both ended, or one failed and the other was stopped."""
@@ -138,3 +170,21 @@ class Preparation:
         for error in sorted(errors, key=lambda one: isinstance(one, Cancelled)):
             raise error
         return self._repository.result(), self._environment.result()
+
+
+def _with_task_init(script: Script, checkout: Checkout, environ: Mapping[str, str], tell: Tell) -> None:
+    """Task.init in the entry point's file: forced by the operator, or put by `clearml-task` where Python forbids it."""
+    forced = is_on(environ, FORCE_TASK_INIT)
+    if not forced and "Task.init" not in script.diff:
+        return
+    from bootstrap import entry_point, task_init
+    from bootstrap.errors import EntryPointError
+
+    try:
+        file = entry_point.file_of(script, checkout)
+    except EntryPointError:
+        return  # told when it is to be run
+    if file:
+        task_init.below_future(file)
+        if forced:
+            task_init.add(file, tell)

@@ -21,6 +21,8 @@ class Checkout:
     branch: str = ""
     script: Path | None = None
     """The file written from the task's own text when it has no repository."""
+    given: bool = False
+    """The operator's own folder (CLEARML_AGENT_FORCE_CODE_DIR): the task's working folder does not count."""
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def _run(
     from bootstrap.commands import Programs
     from bootstrap.console import Console
     from bootstrap.lifecycle import Run
-    from bootstrap.masking import Masker, secrets_of
+    from bootstrap.masking import SHORTEST_GUESSED, Masker, in_addresses, secrets_of
     from bootstrap.outcome import Ending
     from bootstrap.pod import Pod
     from bootstrap.reporter import Reporter
@@ -133,8 +133,10 @@ def _run(
 
     masker = Masker(config.secrets())
     masker.add(secrets_of(env))
-    masker.add(secrets_of(task_environ.of_docker_arguments(claimed.task.container.arguments)))
-    masker.add(_in_address(claimed.task.script.repository))
+    masker.add(secrets_of(task_environ.of_the_task(claimed.task, config)))
+    masker.add(in_addresses([claimed.task.script.repository], shortest_user=SHORTEST_GUESSED))
+    masker.add(in_addresses(_addresses(claimed, config)))
+    masker.add(in_addresses(env.values(), SHORTEST_GUESSED))
     try:
         spool = Spool(settings.work / "spool")
     except OSError as error:
@@ -153,6 +155,7 @@ def _run(
         reporter=reporter,
         programs=Programs(masker.text),
         mask=masker.text,
+        hide=masker.add,
         words=words,
         timeline=timeline,
         terminated=terminated,
@@ -170,15 +173,15 @@ def _run(
     return run.whole()
 
 
-def _in_address(repository: str) -> tuple[str, ...]:
-    """The password in a repository's address, as written and as meant."""
-    from urllib.parse import unquote, urlsplit
-
-    try:
-        password = urlsplit(repository).password or ""
-    except ValueError:
-        return ()
-    return (password, unquote(password))
+def _addresses(claimed: Claimed, config: Configuration) -> list[str]:
+    """The texts in which addresses with a password may stand: repositories, indexes, proxies."""
+    script = claimed.task.script
+    return [
+        script.repository,
+        *(str(section) for section in script.requirements.values()),
+        str(config.get("agent.package_manager.extra_index_url") or ""),
+        str(config.get("agent.package_manager.extra_pip_install_flags") or ""),
+    ]
 
 
 def _watch_over_threads(wake: Wake) -> list[str]:

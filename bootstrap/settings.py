@@ -10,6 +10,9 @@ from pathlib import Path
 from protocol import environment as names
 from protocol.errors import ConfigError
 
+OWN_ENGINE = "podstrap"
+"""The engine that prepares a task by itself; the other is `clearml-agent`."""
+
 
 @dataclass(frozen=True)
 class PodSettings:
@@ -31,6 +34,10 @@ class PodSettings:
     work: Path = Path("/podstrap/work")
     termination_log: Path = Path("/dev/termination-log")
     package_manager: str = "uv"
+    engine: str = OWN_ENGINE
+    resolve_after_seconds: float = 24 * 3600.0
+    cache_max_bytes: int | None = None
+    cache_max_seconds: float | None = None
     poll_seconds: float = 3.0
     sample_seconds: float = 10.0
     ansi: str = "keep"
@@ -76,6 +83,12 @@ def read(environ: Mapping[str, str]) -> PodSettings:
     ansi = environ.get(names.ANSI, "") or "keep"
     if ansi not in ("keep", "strip"):
         wrong.append(f"{names.ANSI}={ansi!r} is neither keep nor strip")
+    engine = environ.get(names.ENGINE, "") or OWN_ENGINE
+    if engine not in (OWN_ENGINE, "clearml-agent"):
+        wrong.append(f"{names.ENGINE}={engine!r} is neither podstrap nor clearml-agent")
+    missing_python = environ.get(names.MISSING_PYTHON, "") or "install"
+    if missing_python not in ("install", "nearest", "fail"):
+        wrong.append(f"{names.MISSING_PYTHON}={missing_python!r} is none of install, nearest, fail")
     cache = environ.get(names.CACHE_DIR, "")
     work = Path(environ.get(names.WORK_DIR) or "/podstrap/work")
     settings = PodSettings(
@@ -95,6 +108,10 @@ def read(environ: Mapping[str, str]) -> PodSettings:
         work=work,
         termination_log=Path(environ.get(names.TERMINATION_LOG) or "/dev/termination-log"),
         package_manager=package_manager,
+        engine=engine,
+        resolve_after_seconds=number(names.RESOLVE_AFTER_HOURS, 24, 0) * 3600,
+        cache_max_bytes=int(number(names.CACHE_MAX_GIB, 0, 0) * 2**30) or None,
+        cache_max_seconds=number(names.CACHE_MAX_DAYS, 0, 0) * 86400 or None,
         poll_seconds=number(names.POLL_SECONDS, 3, 0.05),
         sample_seconds=number(names.SAMPLE_SECONDS, 10, 0.1),
         ansi=ansi,

@@ -29,14 +29,12 @@ the uid, also those whose parents were all killed."""
 
 
 def build(
-    environ: Mapping[str, str],
-    task: Task,
-    configuration: Configuration,
-    environment: TaskEnvironment,
-    launch: Launch,
+    environ: Mapping[str, str], task: Task, configuration: Configuration, environment: TaskEnvironment
 ) -> dict[str, str]:
-    """The task's environment."""
+    """The task's environment, but for what its way of being started adds."""
     found = for_its_script(environ)
+    if environ.get("PYTHONPATH"):
+        found["PYTHONPATH"] = environ["PYTHONPATH"]
     found.update(
         {
             "CLEARML_TASK_ID": task.id,
@@ -54,9 +52,28 @@ def build(
     found.update({name: value for name, value in optional.items() if value})
     found.setdefault("CLEARML_LOG_LEVEL", "INFO")
     found.update(environment.environ)
-    found.update(launch.environ)
+    found.update(of_the_task(task, configuration))
+    return found
+
+
+def for_the_process(own: Mapping[str, str], launch: Launch) -> dict[str, str]:
+    """The whole environment of the task's process."""
+    return {name: value for name, value in {**own, **launch.environ}.items() if "\x00" not in name + value}
+
+
+def of_the_task(task: Task, configuration: Configuration) -> dict[str, str]:
+    """What clearml.conf (`environment`) and the task itself set, the later wins: the task's Environment section
+    when `agent.enable_task_env` allows it, and its docker arguments."""
+    found: dict[str, str] = {}
+    configured = configuration.get("environment")
+    if isinstance(configured, Mapping) and configuration.flag("agent.apply_environment", True):
+        found.update({str(name): "" if value is None else str(value) for name, value in configured.items()})
+    section = task.hyperparams.get("Environment")
+    if isinstance(section, Mapping) and configuration.flag("agent.enable_task_env"):
+        for name, one in section.items():
+            found[str(name)] = str(one.get("value", "")) if isinstance(one, Mapping) else str(one)
     found.update(of_docker_arguments(task.container.arguments))
-    return {name: value for name, value in found.items() if "\x00" not in name + value}
+    return {name: value for name, value in found.items() if name and "=" not in name and not _is_ours(name)}
 
 
 def for_its_script(environ: Mapping[str, str]) -> dict[str, str]:
@@ -65,7 +82,11 @@ def for_its_script(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_for_the_task(name: str) -> bool:
-    return name in _SHOWN or not (name.startswith((names.PREFIX, *_OWN_PREFIXES)) or name in _OWN)
+    return name in _SHOWN or not (_is_ours(name) or name.startswith(_OWN_PREFIXES) or name in _OWN)
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(names.PREFIX)
 
 
 def of_docker_arguments(arguments: str) -> dict[str, str]:
@@ -89,7 +110,7 @@ def of_docker_arguments(arguments: str) -> dict[str, str]:
         elif word.startswith("-e") and not word.startswith("--") and len(word) > 2:
             pair = word[2:].removeprefix("=")
         name, equals, value = pair.partition("=")
-        if name and equals and not name.startswith(names.PREFIX):
+        if name and equals and not _is_ours(name):
             found[name] = value
         at += 1
     return found

@@ -51,6 +51,13 @@ class Configuration:
             node = node[part]
         return node
 
+    def flag(self, path: str, default: bool = False) -> bool:
+        """The value at a dotted path as a yes or no."""
+        value = self.get(path)
+        if isinstance(value, str):
+            return value.strip().lower() in _TRUE
+        return default if value is None else bool(value)
+
     def secrets(self) -> tuple[str, ...]:
         """Every value known to be secret, for masking in whatever is shipped or printed."""
         found = [self.secret_key, self.auth_token, *_secret_leaves(self.tree)]
@@ -98,7 +105,7 @@ def _from_tree(tree: dict[str, Any], env: Mapping[str, str], sources: tuple[str,
     seen = Configuration(tree=tree)
 
     def text(name: str, *paths: str) -> str:
-        value = _variable(env, name)
+        value = variable(env, name)
         for path in paths:
             value = value or str(seen.get(path) or "").strip()
         return value
@@ -109,26 +116,32 @@ def _from_tree(tree: dict[str, Any], env: Mapping[str, str], sources: tuple[str,
         files_host=text("CLEARML_FILES_HOST", "api.files_server").strip("/"),
         access_key=text("CLEARML_API_ACCESS_KEY", "api.credentials.access_key"),
         secret_key=text("CLEARML_API_SECRET_KEY", "api.credentials.secret_key"),
-        auth_token=_variable(env, "CLEARML_AUTH_TOKEN"),
+        auth_token=variable(env, "CLEARML_AUTH_TOKEN"),
         verify_certificate=_verify(env, seen.get("api.verify_certificate", True)),
         tree=tree,
         sources=sources,
     )
 
 
-def _variable(env: Mapping[str, str], name: str) -> str:
+def variable(env: Mapping[str, str], name: str) -> str:
+    """One of ClearML's variables, by its own name or the old one (TRAINS_...), as clearml-agent reads them."""
     return (env.get(name) or env.get(name.replace("CLEARML_", "TRAINS_", 1)) or "").strip()
 
 
+def is_on(env: Mapping[str, str], name: str) -> bool:
+    """One of ClearML's variables as a yes or no."""
+    return variable(env, name).lower() in _TRUE
+
+
 def _verify(env: Mapping[str, str], configured: Any) -> bool | str:
-    value: Any = _variable(env, "CLEARML_API_HOST_VERIFY_CERT") or configured
+    value: Any = variable(env, "CLEARML_API_HOST_VERIFY_CERT") or configured
     if isinstance(value, str) and value.strip().lower() not in _TRUE | _FALSE:
         return value
     return value.strip().lower() in _TRUE if isinstance(value, str) else bool(value)
 
 
 def _files(env: Mapping[str, str], home: Path) -> list[Path]:
-    named = _variable(env, "CLEARML_CONFIG_FILE")
+    named = variable(env, "CLEARML_CONFIG_FILE")
     if not named:
         return [file for file in (home / "trains.conf", home / "clearml.conf") if file.is_file()]
     file = Path(named.replace("~", str(home), 1) if named.startswith("~") else named)
@@ -195,4 +208,5 @@ def _secret_leaves(node: Any, name: str = "") -> list[str]:
         return [leaf for key, value in node.items() for leaf in _secret_leaves(value, str(key).lower())]
     if isinstance(node, list):
         return [leaf for value in node for leaf in _secret_leaves(value, name)]
-    return [node] if isinstance(node, str) and any(word in name for word in _SECRET_WORDS) else []
+    secret = name == "pass" or any(word in name for word in _SECRET_WORDS)
+    return [node] if isinstance(node, str) and secret else []

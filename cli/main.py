@@ -19,6 +19,7 @@ _COMMANDS = {
     "standalone": "serve a ClearML-compatible API and its web page on this machine",
     "render": "print the Job manifest that a task would get",
     "role": "print the Role that the controller needs in Kubernetes",
+    "cache": "the environments in a shared cache: ls, verify, prune",
     "check": "is everything configured? each failure with its fix",
     "demo": "the main job end to end on this machine: two queues, two real tasks",
 }

@@ -26,6 +26,7 @@ from controller.actions import (
     StopJob,
 )
 from controller.cluster.interface import Cluster
+from controller.plan_view import started_by_pod_of
 from controller.state import JobFacts
 from protocol.claim import RUNTIME_KEY
 
@@ -66,9 +67,12 @@ def perform(action: Action, session: Session, cluster: Cluster) -> None:
 def _finish(action: FinishTask, session: Session, cluster: Cluster) -> None:
     task = tasks.get(session, action.task, bounds=CALL)
     claim = task.claim if task else None
-    if task is None or task.status != "in_progress" or claim is None or claim.requeued:
+    if task is None or task.status != "in_progress":
         return
-    if claim.job_uid != action.job.uid:
+    if action.unclaimed:
+        if claim is not None or not started_by_pod_of(action.job, task):
+            return
+    elif claim is None or claim.requeued or claim.job_uid != action.job.uid:
         return
     message = _message(action.reason, action.job, cluster, wants_log=action.wants_log)
     try:

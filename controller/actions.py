@@ -52,6 +52,8 @@ class FinishTask:
     """completed, failed or stopped."""
     reason: str = ""
     wants_log: bool = False
+    unclaimed: bool = False
+    """A reset has wiped the claim, and this Job's pod started the task all the same."""
 
 
 @dataclass(frozen=True)

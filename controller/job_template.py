@@ -12,18 +12,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from clearml_api.models import Task
 from controller import docker_args, job_template_keys, job_template_resources
 from controller.job_template_keys import CONTAINER
 from controller.job_template_owned import Attempt, failure_policy, finished
 from controller.merge import merged
-from controller.settings import QueueSettings, RuleCondition, Settings, Template
+from controller.settings import Engine, QueueSettings, RuleCondition, Settings, Template
 from protocol.errors import ConfigError
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,1023}")
+_ENGINE_TAG = "podstrap:engine="
+"""A task's tag that chooses who prepares it."""
 _USER_FIELDS = ("runAsUser", "runAsGroup", "runAsNonRoot", "supplementalGroups")
 
 
@@ -45,7 +47,8 @@ def render(
     home: str = "",
 ) -> dict[str, Any]:
     """The Job (batch/v1) of one attempt at a task. Raises TemplateError naming queue, key and reason."""
-    this = Attempt(task, queue_id, queue_name, added, attempt, now, settings, queue, history, home)
+    engine = _engine(task, settings, queue, queue_name)
+    this = Attempt(task, queue_id, queue_name, added, attempt, now, settings, queue, history, home, engine)
     for what, value in (("task", task.id), ("queue", queue_id)):
         if not _LABEL_VALUE.fullmatch(value):
             raise TemplateError(f"The {what}'s id {value[:80]!r} cannot be a Kubernetes label")
@@ -90,6 +93,20 @@ def operator_pod(task: Task, settings: Settings, queue: QueueSettings, queue_nam
     main = {"name": CONTAINER} if at is None else containers[at]
     spec["containers"] = [main, *(one for n, one in enumerate(containers) if n != at)]
     return {"metadata": pod["metadata"], "spec": spec}
+
+
+def _engine(task: Task, settings: Settings, queue: QueueSettings, queue_name: str) -> str:
+    """Who prepares the task: its tag, else the last rule that says it, its queue, the file."""
+    for tag in task.tags:
+        if tag.startswith(_ENGINE_TAG):
+            if tag.removeprefix(_ENGINE_TAG) not in get_args(Engine):
+                raise TemplateError(
+                    f"Task {task.id}: its tag {tag[:80]!r} names no engine",
+                    hint=" or ".join(f"{_ENGINE_TAG}{name}" for name in get_args(Engine)),
+                )
+            return tag.removeprefix(_ENGINE_TAG)
+    rules = [rule.engine for rule in settings.rules if rule.engine and _holds(rule.when, task, queue_name)]
+    return rules[-1] if rules else queue.engine or settings.engine
 
 
 def _holds(when: RuleCondition, task: Task, queue_name: str) -> bool:

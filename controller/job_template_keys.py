@@ -121,7 +121,7 @@ OWNED_VARIABLES = {
     variables.JOB_UID, variables.POD_NAME, variables.POD_UID, variables.NODE_NAME, variables.ATTEMPT,
     variables.MAX_ATTEMPTS, variables.ON_DISRUPTION, variables.GRACE_SECONDS, variables.CACHE_DIR, variables.WORK_DIR,
     variables.TERMINATION_LOG, variables.PACKAGE_MANAGER, variables.POLL_SECONDS, variables.QUEUED_AT,
-    variables.CREATED_AT,
+    variables.CREATED_AT, variables.HOME,
 }  # fmt: skip
 
 
@@ -145,6 +145,7 @@ def read(raw: Any) -> Reading:
         return Reading((), (Problem((), f"a mapping is wanted, this is {described(raw)}"),))
     problems: list[Problem] = []
     whole, at = _whole(raw, problems)
+    whole = _with_named_container(whole)
     flat = {key: value for key, value in raw.items() if key not in WHOLE_KEYS}
     problems += _flat_problems(flat)
     problems += _whole_problems(whole, at)
@@ -219,6 +220,20 @@ def _whole(raw: Mapping[str, Any], problems: list[Problem]) -> tuple[Mapping[str
         problems.append(Problem(at, f"a mapping is wanted, this is {described(inner)}"))
         return {}, ()
     return inner, at
+
+
+def _with_named_container(whole: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The glue's templates may leave the task's container without a name: then it is the first."""
+    spec = whole.get("spec")
+    if not isinstance(spec, Mapping):
+        return whole
+    containers = spec.get("containers")
+    if not isinstance(containers, list) or not containers or not isinstance(containers[0], Mapping):
+        return whole
+    named = any(isinstance(one, Mapping) and one.get("name") == CONTAINER for one in containers)
+    if named or "name" in containers[0]:
+        return whole
+    return {**whole, "spec": {**spec, "containers": [{"name": CONTAINER, **containers[0]}, *containers[1:]]}}
 
 
 def _flat_problems(flat: Mapping[str, Any]) -> Iterator[Problem]:

@@ -48,6 +48,7 @@ class Attempt:
     queue: QueueSettings
     history: Sequence[str] = ()
     home: str = ""
+    engine: str = "podstrap"
 
     @property
     def job_name(self) -> str:
@@ -144,6 +145,11 @@ def _variables(attempt: Attempt, grace_seconds: int) -> list[dict[str, Any]]:
         variables.WORK_DIR: settings.work_path,
         variables.TERMINATION_LOG: TERMINATION_LOG,
         variables.PACKAGE_MANAGER: queue.package_manager or settings.package_manager,
+        variables.ENGINE: attempt.engine,
+        variables.MISSING_PYTHON: queue.missing_python or settings.missing_python,
+        variables.RESOLVE_AFTER_HOURS: f"{settings.cache.resolve_after_hours:g}",
+        variables.CACHE_MAX_GIB: f"{settings.cache.max_gib:g}" if settings.cache.max_gib else "",
+        variables.CACHE_MAX_DAYS: f"{settings.cache.max_days:g}" if settings.cache.max_days else "",
         variables.POLL_SECONDS: f"{queue.poll_seconds:g}" if queue.poll_seconds else "",
         variables.QUEUED_AT: str(added_millis(attempt.added)),
         variables.HOME: attempt.home,

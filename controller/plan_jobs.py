@@ -18,7 +18,7 @@ from controller.actions import (
     StopJob,
 )
 from controller.diagnosis import Cause, Diagnosis, diagnose, waiting
-from controller.plan_view import NEVER_BEGAN, View, attempt_line, holds, own, say, with_history
+from controller.plan_view import NEVER_BEGAN, View, attempt_line, holds, own, say, started_by_pod_of, with_history
 from controller.settings import QueueSettings
 from controller.state import JobFacts
 from protocol.claim import Claim
@@ -68,7 +68,7 @@ def _in_vain(view: View, job: JobFacts, task: Task | None) -> str:
     places = view.places(job.task)
     if task is not None and task.status == "queued" and places and not own(job, places):
         return "superseded: its task has a new queue entry"
-    if job.running:
+    if job.running or (task is not None and _began(job, task)):
         return ""
     if task is None:
         return "its task was deleted"
@@ -79,6 +79,12 @@ def _in_vain(view: View, job: JobFacts, task: Task | None) -> str:
     if not holds(job, task):
         return "its task runs elsewhere"
     return "its task is being aborted" if task.status_message == _STOPPING else ""
+
+
+def _began(job: JobFacts, task: Task) -> bool:
+    """Whether the newest pod has claimed the task: it runs or has ended, whatever its kubelet has said yet."""
+    pod = job.last_pod
+    return holds(job, task) and pod is not None and task.claim is not None and task.claim.pod == pod.name
 
 
 def perhaps_moved(view: View, job: JobFacts) -> bool:
@@ -118,6 +124,12 @@ def _over_in_progress(view: View, job: JobFacts, task: Task) -> Action | Verdict
     claim = task.claim
     if claim is None and _started_late(view, job, task):
         return _start_over(view, job, task, Claim(job.uid, 0, pod="", job=job.name, requeued=True))
+    if claim is None and started_by_pod_of(job, task):
+        # Reset, and taken out of its queue, between a pod's last look and its start: the pod has left it alone since.
+        if view.foreign(job.task):
+            return SETTLED
+        gone = "it was taken back while its pod was about to start"
+        return FinishTask(job.task, job, "stopped", gone, unclaimed=True) if view.doubt_is_over(job) else None
     if claim is None or claim.job_uid != job.uid or _runs_elsewhere(job, task, claim):
         return SETTLED  # another agent's, or another Job's
     if view.foreign(job.task):
@@ -203,6 +215,8 @@ def doubtful(view: View, job: JobFacts) -> bool:
         return False
     if task.status == "in_progress" and _started_late(view, job, task):
         return True
+    if task.status == "in_progress" and task.claim is None and started_by_pod_of(job, task):
+        return not view.places(job.task)
     if view.places(job.task):
         return False
     holder = task.claim.job_uid if task.claim else ""

@@ -12,6 +12,7 @@ from controller.actions import (
 from controller.diagnosis import Diagnosis
 from controller.settings import QueueSettings, Settings
 from controller.state import JobFacts, Place, State
+from protocol.claim import started_by
 from protocol.names import added_millis
 
 NEVER_BEGAN = "failed before it began"
@@ -88,6 +89,11 @@ class View:
 def holds(job: JobFacts, task: Task) -> bool:
     """Whether the task's claim is this Job's and stands."""
     return task.claim is not None and task.claim.job_uid == job.uid and not task.claim.requeued
+
+
+def started_by_pod_of(job: JobFacts, task: Task) -> bool:
+    """Whether one of the Job's pods was the last to change the task's status, to in_progress."""
+    return task.status == "in_progress" and any(started_by(task.status_reason, pod.name) for pod in job.pods)
 
 
 def own(job: JobFacts, places: Sequence[Place]) -> bool:

@@ -30,6 +30,9 @@ Namespace = Annotated[str, AfterValidator(dns_label)]
 ContainerPath = Annotated[str, AfterValidator(absolute_path)]
 ServerUrl = Annotated[str, AfterValidator(server_url)]
 Installer = Literal["uv", "pip"]
+Engine = Literal["podstrap", "clearml-agent"]
+MissingPython = Literal["install", "nearest", "fail"]
+Limit = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 
 
 class _Model(BaseModel):
@@ -68,6 +71,10 @@ class QueueSettings(_Model):
     package_manager: Installer | None = Field(
         None, description="Who installs requirements; that of the whole file when not set."
     )
+    engine: Engine | None = Field(None, description="Who prepares tasks; that of the whole file when not set.")
+    missing_python: MissingPython | None = Field(
+        None, description="When an image lacks the Python that a task names; that of the whole file when not set."
+    )
 
     @property
     def max_pods(self) -> int | None:
@@ -98,6 +105,7 @@ class RuleSettings(_Model):
     template_overrides: Template = Field(
         default_factory=dict, description="Laid over the queue's template; same keys as basePodTemplate."
     )
+    engine: Engine | None = Field(None, description="Who prepares these tasks; the queue's when not set.")
 
 
 class CacheSettings(_Model):
@@ -107,6 +115,16 @@ class CacheSettings(_Model):
     volume: Annotated[Template, AfterValidator(volume_source)] = Field(
         default_factory=lambda: {"emptyDir": {}},
         description="A Kubernetes volume source: persistentVolumeClaim, hostPath, emptyDir (no cache between pods).",
+    )
+    resolve_after_hours: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = Field(
+        24.0,
+        description="How long what requirements that are not pinned led to serves before the index is asked again.",
+    )
+    max_gib: Limit | None = Field(
+        None, description="GiB of environments beyond which the least recently used go; no limit when not set."
+    )
+    max_days: Limit | None = Field(
+        None, description="Days after which an environment that no task used goes; no limit when not set."
     )
 
 
@@ -163,6 +181,16 @@ class Settings(_Model):
     work_path: ContainerPath = Field("/podstrap/work", description="Where pods see their own work folder.")
     cache: CacheSettings = Field(default_factory=lambda: CacheSettings(), description="The cache of pods.")
     package_manager: Installer = Field("uv", description="Who installs requirements.")
+    engine: Engine = Field(
+        "podstrap",
+        description="Who prepares tasks: podstrap, or the image's own clearml-agent; a task's tag "
+        "`podstrap:engine=clearml-agent` stands above rules, queue and this.",
+    )
+    missing_python: MissingPython = Field(
+        "install",
+        description="When an image lacks the Python that a task names: uv brings it (install), the nearest one of the "
+        "image runs the task, or the task fails.",
+    )
     allowed_host_paths: tuple[ContainerPath, ...] = Field(
         (), description="Host folders that a task's `-v` may mount, `:ro` after one for reading only; none when empty."
     )

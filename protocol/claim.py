@@ -15,6 +15,16 @@ RUNTIME_KEY = "podstrap_claim"
 """No dot: ClearML gives a dot in a runtime key back as %2E."""
 
 
+def started_reason(pod: str, attempt: int) -> str:
+    """The status reason by which a pod starts its task; when a reset has wiped its claim, this still says who did."""
+    return f"podstrap: pod {pod}, attempt {attempt}"
+
+
+def started_by(status_reason: str, pod: str) -> bool:
+    """Whether this pod's `tasks.started` was the task's last change of status."""
+    return bool(pod) and status_reason.startswith(f"podstrap: pod {pod}, attempt ")
+
+
 @dataclass(frozen=True)
 class Claim:
     """One pod's hold on a task."""

@@ -1,27 +1,52 @@
 """What fills a new environment: uv, or virtualenv with pip where the operator or the task asks for it.
 
-Both satisfy one protocol: make a venv, install a requirements file into it, list what is there. Index addresses go
-by variables, never as arguments, since they may carry credentials.
+Both satisfy one protocol and pass the same tests. Index addresses go by variables (`index`), never as arguments, since
+they may carry credentials. Trouble of the network is tried again a bounded number of times, here and by the tools
+themselves; then the error names the package and the index.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from bootstrap.commands import CommandFailed, Programs
+from bootstrap.environment import explain, index
+from bootstrap.environment.flags import uv_flags
 from bootstrap.environment.interpreter import Interpreter
+from bootstrap.environment.options import Options
+from bootstrap.environment.tools import WHEELS, bare_venv, downloads, find_uv
 from bootstrap.errors import EnvironmentBuildError
 from bootstrap.prepared import Tell
-from clearml_api.configuration import Configuration
 
+_PYTHON_NAME = re.compile(r"python(3\.\d+)")
 _INSTALL_SECONDS = 3600.0
-_DECORATION = re.compile(r"^[\s×╰─▶│├├─•✗]+|\x1b\[[0-9;]*m")
+RETRY_PAUSES = (2.0, 8.0)
+"""Seconds before each further try after trouble of the network; the tools try several times themselves."""
+_DISK_FULL = re.compile(r"no space left on device|os error 28|errno 28|disk quota exceeded", re.I)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One installation."""
+
+    files: tuple[Path, ...]
+    source: str
+    """Where the requirements come from, for messages."""
+    cwd: Path
+    constraints: tuple[Path, ...] = ()
+    dependencies: bool = True
+    torch: str = ""
+    """uv's torch backend."""
+    offline: bool = False
+    """Only from what is on disk: the volume's wheels, the tool's own cache."""
 
 
 class Installer(Protocol):
@@ -29,145 +54,225 @@ class Installer(Protocol):
 
     name: str
 
-    def make(self, interpreter: Interpreter, folder: Path) -> None:
-        """An empty venv. Raises EnvironmentBuildError."""
+    def make(self, interpreter: Interpreter, folder: Path, *, system: bool = False) -> None:
+        """An empty venv; with `system` the image's own packages count. Raises EnvironmentBuildError."""
 
-    def install(self, folder: Path, requirements: Path, source: str, cwd: Path) -> None:
-        """Install a requirements file. Raises EnvironmentBuildError naming the requirement."""
+    def install(self, folder: Path, wanted: Wanted) -> None:
+        """Install requirements files. Raises EnvironmentBuildError naming the requirement, DiskFull."""
 
-    def freeze(self, folder: Path) -> str:
-        """What is installed, `name==version` lines."""
+    def unchanged(self, folder: Path, wanted: Wanted) -> bool:
+        """Whether the newest that the index has for these requirements is what is installed. Raises
+        EnvironmentBuildError when it cannot be told."""
 
-
-def installer(
-    name: str,
-    *,
-    cache: Path,
-    configuration: Configuration,
-    environ: Mapping[str, str],
-    programs: Programs,
-    tell: Tell,
-) -> Installer:
-    """The installer by name (`uv` or `pip`)."""
-    kind = PipInstaller if name == "pip" else UvInstaller
-    extra = _index_variables(configuration, environ)
-    kept = {key: value for key, value in environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
-    return kind(cache, {**kept, **extra}, programs, tell)
+    def uninstall(self, folder: Path, names: Sequence[str]) -> None:
+        """Take packages out again, their dependencies stay."""
 
 
-class UvInstaller:
+class DiskFull(OSError):
+    """There was no room for the environment."""
+
+
+class _Tool:
+    """What both share: how a command is run, tried again and explained."""
+
+    name = ""
+
+    def __init__(
+        self,
+        cache: Path,
+        options: Options,
+        environ: Mapping[str, str],
+        programs: Programs,
+        tell: Tell,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._options = options
+        self._environ = {**index.variables(options, environ), **self._own(cache)}
+        for kept in ("UV_NO_CONFIG", "VIRTUALENV_OVERRIDE_APP_DATA"):
+            if environ.get(kept):
+                self._environ[kept] = environ[kept]
+        if environ.get("UV_CONFIG_FILE"):
+            self._environ.pop("UV_NO_CONFIG", None)  # the operator's own; one in the task's folder stays unread
+        wheels = cache / WHEELS
+        if wheels.is_dir():
+            for name, between in (("UV_FIND_LINKS", ","), ("PIP_FIND_LINKS", " ")):
+                self._environ[name] = f"{self._environ.get(name, '')}{between}{wheels}".lstrip(between)
+        self._programs = programs
+        self._tell = tell
+        self._pause = pause
+
+    def _own(self, cache: Path) -> dict[str, str]:
+        raise NotImplementedError
+
+    def _unsaid(self, command: Sequence[str | Path]) -> str:
+        """What the tool knows of the network and does not say."""
+        del command
+        return ""
+
+    def _run(
+        self,
+        command: Sequence[str | Path],
+        cwd: Path,
+        what: str,
+        tell: Tell | None = None,
+        pauses: Sequence[float] | None = None,
+    ) -> str:
+        for pause in (*(RETRY_PAUSES if pauses is None else pauses), None):
+            try:
+                run = self._programs.run(command, environ=self._environ, cwd=cwd, seconds=_INSTALL_SECONDS, tell=tell)
+                return run.output + self._unsaid(command)
+            except CommandFailed as failed:
+                if _DISK_FULL.search(failed.output):
+                    raise DiskFull(28, "No space left on device") from failed
+                words = failed.output + self._unsaid(command)
+                if pause is None or not explain.is_trouble(words):
+                    raise explain.error(what, failed, words) from failed
+                where = explain.place(words)
+                self._tell(f"trouble with the network ({where or 'see above'}): trying again in {pause:g} s")
+                self._pause(pause)
+        raise AssertionError("the last try returns or raises")
+
+
+class UvInstaller(_Tool):
     """uv: fast, and its cache serves many environments by hard links."""
 
     name = "uv"
 
-    def __init__(self, cache: Path, environ: Mapping[str, str], programs: Programs, tell: Tell) -> None:
-        self._uv = find_uv()
-        self._environ = {**environ, "UV_CACHE_DIR": str(cache / "uv"), "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
-        self._environ.setdefault("UV_NO_CONFIG", "1")
-        self._programs = programs
-        self._tell = tell
+    def _own(self, cache: Path) -> dict[str, str]:
+        return {
+            "UV_CACHE_DIR": str(downloads(cache, "uv")),
+            "UV_NO_PROGRESS": "1",
+            "NO_COLOR": "1",
+            "UV_NO_CONFIG": "1",
+            "UV_PYTHON_DOWNLOADS": "never",
+        }
 
-    def make(self, interpreter: Interpreter, folder: Path) -> None:
-        """`uv venv`."""
-        command: list[str | Path] = [self._uv, "venv", "--quiet", "--python", interpreter.path, "--", folder]
-        _run(self._programs, command, self._environ, folder.parent, "the virtual environment could not be made")
+    def make(self, interpreter: Interpreter, folder: Path, *, system: bool = False) -> None:
+        """What `uv venv` makes, without starting it where the interpreter's own name tells its version."""
+        del system  # pip's to see
+        base = interpreter.path.resolve()
+        if _PYTHON_NAME.fullmatch(base.name) and os.access(base, os.X_OK):
+            bare_venv(folder, base)
+            return
+        command: list[str | Path] = [find_uv(), "venv", "--quiet", "--no-project", "--python", interpreter.path]
+        self._run([*command, "--", folder], folder.parent, "the virtual environment could not be made", pauses=())
 
-    def install(self, folder: Path, requirements: Path, source: str, cwd: Path) -> None:
+    def install(self, folder: Path, wanted: Wanted) -> None:
         """`uv pip install`."""
-        command: list[str | Path] = [self._uv, "pip", "install", "--python", folder / "bin" / "python"]
-        command += ["--requirement", requirements]
-        what = f"the requirements ({source}) could not be installed by uv"
-        _run(self._programs, command, self._environ, cwd, what, self._tell_short)
+        what = f"the requirements ({wanted.source}) could not be installed by uv"
+        try:
+            self._run(self._command(folder, wanted), wanted.cwd, what, self._tell_short, _pauses(wanted))
+        except EnvironmentBuildError as error:
+            if not wanted.torch or not error.trouble:
+                raise
+            self._tell(f"the index for torch ({wanted.torch}) cannot be reached: torch comes from the usual index")
+            plain = replace(wanted, torch="")
+            self._run(self._command(folder, plain), plain.cwd, what, self._tell_short)
+
+    def unchanged(self, folder: Path, wanted: Wanted) -> bool:
+        """`uv pip install --upgrade --dry-run`: would it change anything?"""
+        command = [*self._command(folder, wanted), "--upgrade", "--dry-run"]
+        return "Would make no changes" in self._run(command, wanted.cwd, "the index could not be asked", pauses=())
+
+    def uninstall(self, folder: Path, names: Sequence[str]) -> None:
+        """`uv pip uninstall`."""
+        command: list[str | Path] = [find_uv(), "pip", "uninstall", "--python", folder / "bin" / "python", "--", *names]
+        self._run(command, folder.parent, "the task's own packages could not be set apart", pauses=())
+
+    def _command(self, folder: Path, wanted: Wanted) -> list[str | Path]:
+        command: list[str | Path] = [find_uv(), "pip", "install", "--python", folder / "bin" / "python"]
+        for file in wanted.files:
+            command += ["--requirement", file]
+        for file in wanted.constraints:
+            command += ["--constraint", file]
+        command += [] if wanted.dependencies else ["--no-deps"]
+        command += ["--torch-backend", wanted.torch] if wanted.torch else []
+        command += ["--offline"] if wanted.offline else []
+        return [*command, *(uv_flags(self._options.extra_flags) or ())]
 
     def _tell_short(self, line: str) -> None:
         """uv's story without the list of every package, which stands on the task once it is installed."""
-        if not line.startswith((" + ", " Downloaded", "Using Python")):
+        if not line.startswith((" + ", " ~ ", " Downloaded", "Using Python")):
             self._tell(line)
 
-    def freeze(self, folder: Path) -> str:
-        """`uv pip freeze`."""
-        command: list[str | Path] = [self._uv, "pip", "freeze", "--quiet", "--python", folder / "bin" / "python"]
-        return self._programs.run(command, environ=self._environ, errors_apart=True).output.strip()
 
-
-class PipInstaller:
+class PipInstaller(_Tool):
     """virtualenv and pip, as clearml-agent's default."""
 
     name = "pip"
 
-    def __init__(self, cache: Path, environ: Mapping[str, str], programs: Programs, tell: Tell) -> None:
-        self._environ = {**environ, "PIP_CACHE_DIR": str(cache / "pip"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        self._environ.setdefault("PIP_NO_INPUT", "1")
-        self._programs = programs
-        self._tell = tell
+    def _own(self, cache: Path) -> dict[str, str]:
+        return {
+            "PIP_CACHE_DIR": str(downloads(cache, "pip")),
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_INPUT": "1",
+            "PIP_PROGRESS_BAR": "off",
+            "VIRTUALENV_OVERRIDE_APP_DATA": str(downloads(cache, "virtualenv")),
+        }
 
-    def make(self, interpreter: Interpreter, folder: Path) -> None:
+    def make(self, interpreter: Interpreter, folder: Path, *, system: bool = False) -> None:
         """`virtualenv`, with the pip that it brings."""
         command: list[str | Path] = [sys.executable, "-m", "virtualenv", "--quiet", "--no-download"]
+        command += ["--system-site-packages"] if system else []
         command += ["--python", interpreter.path, "--", folder]
-        _run(self._programs, command, self._environ, folder.parent, "the virtual environment could not be made")
+        self._run(command, folder.parent, "the virtual environment could not be made", pauses=())
 
-    def install(self, folder: Path, requirements: Path, source: str, cwd: Path) -> None:
+    def install(self, folder: Path, wanted: Wanted) -> None:
         """`pip install`."""
-        command: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "install", "--requirement", requirements]
-        what = f"the requirements ({source}) could not be installed by pip"
-        _run(self._programs, command, self._environ, cwd, what, self._tell)
+        what = f"the requirements ({wanted.source}) could not be installed by pip"
+        self._run(self._command(folder, wanted), wanted.cwd, what, self._tell)
 
-    def freeze(self, folder: Path) -> str:
-        """`pip freeze`."""
-        command: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "freeze"]
-        return self._programs.run(command, environ=self._environ, errors_apart=True).output.strip()
+    def unchanged(self, folder: Path, wanted: Wanted) -> bool:
+        """`pip install --upgrade --dry-run`: would it install anything?"""
+        command = [*self._command(folder, wanted), "--upgrade", "--upgrade-strategy", "eager", "--dry-run"]
+        output = self._run(command, wanted.cwd, "the index could not be asked", pauses=())
+        if explain.is_trouble(output):  # pip is content with what is installed
+            raise EnvironmentBuildError(f"the network failed ({explain.place(output)})", trouble=True)
+        return "Would install" not in output
 
+    def uninstall(self, folder: Path, names: Sequence[str]) -> None:
+        """`pip uninstall`."""
+        command: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "uninstall", "--yes", "--quiet", *names]
+        self._run(command, folder.parent, "the task's own packages could not be set apart", pauses=())
 
-def find_uv() -> str:
-    """uv's executable: beside our own Python, else on PATH. Raises EnvironmentBuildError."""
-    beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.is_file() else shutil.which("uv")
-    if not found:
-        raise EnvironmentBuildError(
-            "uv was not found beside podstrap's Python nor on PATH",
-            hint="install podstrap with its [pod] extra, or set PODSTRAP_PACKAGE_MANAGER=pip",
-        )
-    return found
+    def _command(self, folder: Path, wanted: Wanted) -> list[str | Path]:
+        command: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "install"]
+        for file in wanted.files:
+            command += ["--requirement", file]
+        for file in wanted.constraints:
+            command += ["--constraint", file]
+        command += [] if wanted.dependencies else ["--no-deps"]
+        command += ["--no-index"] if wanted.offline else []
+        return [*command, *self._options.extra_flags, "--log", wanted.files[0].with_suffix(".log")]
 
-
-def _run(
-    programs: Programs,
-    command: Sequence[str | Path],
-    environ: Mapping[str, str],
-    cwd: Path,
-    what: str,
-    tell: Tell | None = None,
-) -> None:
-    try:
-        programs.run(command, environ=environ, cwd=cwd, seconds=_INSTALL_SECONDS, tell=tell)
-    except CommandFailed as failed:
-        raise EnvironmentBuildError(
-            f"{what}: {_summary(failed)}",
-            hint="is the name and version right, and does the index (UV_DEFAULT_INDEX, PIP_INDEX_URL) have it?",
-            last_lines=failed.last_lines,
-        ) from failed
-
-
-def _summary(failed: CommandFailed) -> str:
-    """The sentence that says why, out of an installer's many lines."""
-    lines = [_DECORATION.sub("", line).strip() for line in failed.last_lines]
-    start = next(
-        (n for n, line in enumerate(lines) if line.startswith(("ERROR", "error", "No solution", "Because"))), 0
-    )
-    chosen = [line for line in lines[start : start + 6] if line and not line.startswith("[notice]")]
-    return " ".join(chosen)[:400] or str(failed)
+    def _unsaid(self, command: Sequence[str | Path]) -> str:
+        """pip keeps to itself why it could not read an index, and says that nothing fits; its log tells."""
+        if command[-2:-1] != ["--log"]:
+            return ""
+        log = Path(command[-1])
+        with contextlib.suppress(OSError):
+            # Without its time: the milliseconds would be read as an answer (`,401 `).
+            lines = re.findall(r"Could not fetch URL.*", log.read_text("utf-8", "replace"))
+            log.unlink()
+            return "".join(f"\n{line}" for line in lines if "404 Client Error" not in line)
+        return ""
 
 
-def _index_variables(configuration: Configuration, environ: Mapping[str, str]) -> dict[str, str]:
-    """agent.package_manager.extra_index_url of clearml.conf, for uv and pip alike."""
-    extra = configuration.get("agent.package_manager.extra_index_url") or []
-    urls = " ".join([extra] if isinstance(extra, str) else [str(url) for url in extra])
-    found: dict[str, str] = {}
-    if urls:
-        found["PIP_EXTRA_INDEX_URL"] = f"{environ.get('PIP_EXTRA_INDEX_URL', '')} {urls}".strip()
-        found["UV_EXTRA_INDEX_URL"] = f"{environ.get('UV_EXTRA_INDEX_URL', '')} {urls}".strip()
-    for pip, uv in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("UV_DEFAULT_INDEX", "PIP_INDEX_URL")):
-        if environ.get(pip) and not environ.get(uv):
-            found[uv] = environ[pip]
-    return {name: value for name, value in found.items() if value and os.fsencode(value)}
+def installer(
+    options: Options, *, cache: Path, environ: Mapping[str, str], programs: Programs, tell: Tell
+) -> Installer:
+    """The installer that the options ask for. pip also where uv cannot do what is asked: it does not see the image's
+    packages (system_site_packages) and does not know all of pip's flags."""
+    kind: type[UvInstaller] | type[PipInstaller] = PipInstaller if options.manager == "pip" else UvInstaller
+    if kind is UvInstaller and options.system_site_packages:
+        tell("system_site_packages: pip installs, since uv does not count the image's packages")
+        kind = PipInstaller
+    elif kind is UvInstaller and uv_flags(options.extra_flags) is None:
+        tell(f"pip installs, since uv does not know all of {' '.join(options.extra_flags)}")
+        kind = PipInstaller
+    return kind(cache, options, environ, programs, tell)
+
+
+def _pauses(wanted: Wanted) -> Sequence[float] | None:
+    """With torch's own index there is another way to try before the same once more."""
+    return () if wanted.torch else None

@@ -3,7 +3,9 @@
 One `.pth` line makes `site` treat the entry's site-packages as a site folder, so that its own .pth files (editable
 installs, namespace packages) work; the private site-packages stands before it on sys.path, so that what the task
 installs shadows the entry and never touches it. Console scripts of the entry are written again with this venv's
-Python in their first line. pip comes from the interpreter's own bundled wheel when the entry has none.
+Python in their first line. What packages put below the prefix (`share/`, `etc/`: Jupyter's templates and kernels) is
+there by links, file by file, so that it is found below `sys.prefix` and what the task adds is its own. pip comes from
+the interpreter's own bundled wheel when the entry has none.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bootstrap.environment.store import Entry
+from bootstrap.environment.seal import Entry
 
 _PIP_SCRIPT = "#!{python}\nimport sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n"
 _LARGEST_SCRIPT = 1 << 16
+_DATA = ("share", "etc")
 
 
 def make(folder: Path, entry: Entry) -> Path:
@@ -29,7 +32,7 @@ def make(folder: Path, entry: Entry) -> Path:
     base = Path(entry.base)
     (folder / "pyvenv.cfg").write_text(
         f"home = {base.parent}\nimplementation = CPython\nversion = {entry.version}\n"
-        "include-system-site-packages = false\nprompt = podstrap\n"
+        f"include-system-site-packages = {str(bool(entry.system)).lower()}\nprompt = podstrap\n"
     )
     python = binaries / "python"
     if not python.is_symlink():
@@ -37,9 +40,12 @@ def make(folder: Path, entry: Entry) -> Path:
         for name in ("python3", f"python{entry.python}"):
             (binaries / name).symlink_to("python")
     wheel = _bundled_pip(base, entry)
-    lines = [f"import site; site.addsitedir({str(entry.packages)!r})", *([str(wheel)] if wheel else [])]
+    folders = [str(entry.packages), *entry.system]  # in this order after the private one
+    lines = [*(f"import site; site.addsitedir({folder!r})" for folder in folders), *([str(wheel)] if wheel else [])]
     (packages / "podstrap.pth").write_text("\n".join(lines) + "\n")
     _scripts(entry.path / "venv" / "bin", binaries, python)
+    for name in _DATA:
+        _link_files(entry.path / "venv" / name, folder / name)
     if wheel and not (binaries / "pip").exists():
         for name in ("pip", "pip3"):
             _write_script(binaries / name, _PIP_SCRIPT.format(python=python).encode())
@@ -75,6 +81,17 @@ def _scripts(source: Path, target: Path, python: Path) -> None:
                 _write_script(target / script.name, b"#!" + os.fsencode(python) + b"\n" + body)
             else:
                 (target / script.name).symlink_to(script.path)
+
+
+def _link_files(source: Path, target: Path) -> None:
+    """The same folders, and links to the files: a linked folder would let the task write into the entry."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(source) as found:
+        target.mkdir(exist_ok=True)
+        for one in found:
+            if one.is_dir(follow_symlinks=False):
+                _link_files(Path(one.path), target / one.name)
+            elif not os.path.lexists(target / one.name):
+                (target / one.name).symlink_to(one.path)
 
 
 def _write_script(path: Path, text: bytes) -> None:

@@ -110,8 +110,8 @@ class Lease:
             self._give_up()
 
     def _run(self) -> None:
+        led = False
         while not self._stopping:
-            led = self.leading
             try:
                 self._step()
                 self._trouble = ""
@@ -119,7 +119,8 @@ class Lease:
                 self._trouble = str(error)
                 log.debug("lease-failed lease=%s error=%r", self.name, str(error))
             if led != self.leading:
-                log.info("%s lease=%s identity=%s", "leads" if self.leading else "lead-lost", self.name, self._identity)
+                led = not led
+                log.info("%s lease=%s identity=%s", "leads" if led else "lead-lost", self.name, self._identity)
             with self._change:
                 self._change.notify_all()
                 pause = _RENEW_EVERY_SECONDS if self.leading else _LOOK_EVERY_SECONDS

@@ -17,6 +17,7 @@ from clearml_api.session import Session
 from protocol import environment as names
 from protocol.termination import TerminationMessage
 from tests import support
+from tests.bootstrap.git_servers import GitPod, HttpGit
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +33,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Pod:
     """One bootstrap process."""
 
-    def __init__(self, folder: Path, environ: dict[str, str], name: str = "", prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, environ: dict[str, str], prefix: Sequence[str | Path] = (), name: str = ""
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.name = name
@@ -78,7 +81,9 @@ def start(server_environ: dict[str, str], queue: str, cache: Path, tmp_path: Pat
     """`start(task, job="…", **variables)`: a pod for a task; killed at the end of the test."""
     pods: list[Pod] = []
 
-    def begin(task: str, *, job: str = "", api_host: str = "", prefix: Sequence[str] = (), **variables: str) -> Pod:
+    def begin(
+        task: str, *, job: str = "", api_host: str = "", prefix: Sequence[str | Path] = (), **variables: str
+    ) -> Pod:
         folder = tmp_path / f"pod-{len(pods)}"
         environ = {
             **support.base_environ(),
@@ -98,7 +103,7 @@ def start(server_environ: dict[str, str], queue: str, cache: Path, tmp_path: Pat
         }
         if api_host:
             environ["CLEARML_API_HOST"] = api_host
-        pods.append(Pod(folder, environ, prefix=prefix))
+        pods.append(Pod(folder, environ, prefix))
         return pods[-1]
 
     yield begin
@@ -116,3 +121,38 @@ def queued(api: Session, queue: str) -> Callable[..., str]:
         return task
 
     return make
+
+
+@pytest.fixture
+def git_pod(tmp_path: Path) -> GitPod:
+    return GitPod(tmp_path / "pod")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of bare repositories: open.git and private/closed.git."""
+    folder = tmp_path_factory.mktemp("served")
+    support.repository(folder / "source", {"app.py": "print('one')\n"})
+    for name in ("open.git", "private/closed.git"):
+        support.git(folder, "clone", "-q", "--bare", str(folder / "source"), str(folder / name))
+        support.git(folder / name, "config", "http.receivepack", "true")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def head(served: Path) -> str:
+    return support.git(served / "open.git", "rev-parse", "HEAD")
+
+
+@pytest.fixture(scope="module")
+def http_server(served: Path) -> Iterator[HttpGit]:
+    server = HttpGit(served)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def http(http_server: HttpGit) -> HttpGit:
+    http_server.refuse_bare, http_server.failures, http_server.lfs_gets = False, 0, 0
+    http_server.requests.clear()
+    return http_server

@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
-import time
-import zipfile
 from pathlib import Path
 
 import pytest
 
-from bootstrap.commands import Programs
-from bootstrap.environment import build, requirements
-from bootstrap.environment.store import SEAL, Store, mark_of
+from bootstrap.environment.seal import SEAL
 from bootstrap.errors import EnvironmentBuildError
-from bootstrap.prepared import Checkout, TaskEnvironment
-from clearml_api.configuration import Configuration
-from clearml_api.models import Script
-from tests.support import REPOSITORY_ROOT
-
-
-def wheel(folder: Path, name: str, version: str = "1.0") -> Path:
-    """A real wheel with a module, a console script and data, made on the spot: no index is asked."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}-{version}-py3-none-any.whl"
-    files = {
-        f"{name}.py": f"VERSION = {version!r}\ndef main():\n    import sys\n    print('{name}', sys.prefix)\n",
-        f"{name}-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{name}-{version}.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{name}-{version}.dist-info/entry_points.txt": f"[console_scripts]\n{name}-tool = {name}:main\n",
-    }
-    record = "".join(f"{file},,\n" for file in files) + f"{name}-{version}.dist-info/RECORD,,\n"
-    with zipfile.ZipFile(path, "w") as archive:
-        for file, text in {**files, f"{name}-{version}.dist-info/RECORD": record}.items():
-            archive.writestr(file, text)
-    return path
+from tests.bootstrap.environments import prepare, python, wheel
 
 
 @pytest.fixture(scope="module")
@@ -46,35 +21,6 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wheel(folder, "alpha", "2.0")
     wheel(folder, "beta")
     return folder
-
-
-def prepare(text: object, tmp_path: Path, wheels: Path, *, manager: str = "uv", told: list[str] | None = None, **more):
-    work = tmp_path / f"work-{time.monotonic_ns()}"
-    work.mkdir(parents=True)
-    environ = {
-        "PATH": os.environ["PATH"], "HOME": str(tmp_path), "UV_OFFLINE": "1", "UV_FIND_LINKS": str(wheels),
-        "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), **more.pop("environ", {}),
-    }  # fmt: skip
-    return build.prepare(
-        Script(requirements={"pip": text}, **more.pop("script", {})),
-        checkout=more.pop("checkout", lambda: Checkout(tmp_path)),
-        work=work,
-        cache=more.pop("cache", tmp_path / "cache"),
-        configuration=Configuration(),
-        environ=environ,
-        package_manager=manager,
-        programs=Programs(),
-        tell=(told if told is not None else []).append,
-    )
-
-
-def python(environment: TaskEnvironment, code: str) -> str:
-    done = subprocess.run(
-        [environment.python, "-c", code], env={**os.environ, **environment.environ}, cwd="/",
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @pytest.mark.parametrize("manager", ["uv", "pip"])
@@ -118,6 +64,21 @@ def test_a_tasks_own_install_stays_private(tmp_path, wheels) -> None:
     assert python(other, "import alpha; print(alpha.VERSION)") == "1.0"
 
 
+@pytest.mark.parametrize("manager", ["uv", "pip"])
+def test_a_packages_data_is_below_the_prefix_and_what_the_task_adds_there_is_its_own(tmp_path, wheels, manager) -> None:
+    files = {f"data-1.0.data/data/{name}/jupyter/templates/{name}.txt": "theirs" for name in ("share", "etc")}
+    wheel(tmp_path / "wheels", "data", files=files)
+    code = (
+        "import pathlib, sys; folder = pathlib.Path(sys.prefix, {name!r}, 'jupyter', 'templates'); "
+        "print(sorted(p.name for p in folder.iterdir()), (folder / '{name}.txt').read_text()); "
+        "(folder / 'mine').write_text('x')"
+    )
+    for attempt in ("built", "found"):
+        made = prepare("data==1.0", tmp_path, tmp_path / "wheels", manager=manager)
+        for name in ("share", "etc"):
+            assert python(made, code.format(name=name)) == f"['{name}.txt'] theirs", attempt
+
+
 def test_nothing_to_install_is_an_environment_too(tmp_path, wheels) -> None:
     environment = prepare("", tmp_path, wheels)
     assert environment.installed == ""
@@ -157,7 +118,7 @@ def test_a_read_only_cache_serves_and_what_it_lacks_is_built_beside(tmp_path, wh
         assert python(environment, "import beta; print(beta.VERSION)") == "1.0"
         assert any("cannot be written" in line for line in told)
     finally:
-        subprocess.run(["umount", cache], check=True)
+        subprocess.run(["umount", "--lazy", cache], check=True)
 
 
 def test_index_settings_and_manager_are_part_of_the_key(tmp_path, wheels) -> None:
@@ -171,73 +132,3 @@ def test_nothing_is_installed_when_the_operator_says_so(tmp_path, wheels) -> Non
     assert prepare("nowhere==1", tmp_path, wheels, environ=skip).installed == ""
     given = {"CLEARML_AGENT_SKIP_PIP_VENV_INSTALL": sys.executable}
     assert prepare("nowhere==1", tmp_path, wheels, environ=given).python == Path(sys.executable)
-
-
-HAMMER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[4])
-from tests.bootstrap.test_environment import prepare, python
-text = sys.argv[3]
-environment = prepare(text, Path(sys.argv[1]), Path(sys.argv[2]), cache=Path(sys.argv[5]))
-assert python(environment, "import alpha, beta; print(alpha.VERSION)"), text
-"""
-
-
-@pytest.mark.slow
-def test_many_builders_some_killed_leave_a_clean_store(tmp_path, wheels) -> None:
-    chance = random.Random(5)
-    keys = ["alpha==1.0\nbeta", "alpha==2.0\nbeta", "beta\nalpha==1.0"]
-    cache = tmp_path / "shared"
-    processes = []
-    for number in range(18):
-        words = [sys.executable, "-c", HAMMER, tmp_path / str(number), wheels, keys[number % 3], REPOSITORY_ROOT, cache]
-        processes.append((number % 2, subprocess.Popen(words, stderr=subprocess.PIPE, start_new_session=True)))
-    for doomed, process in processes:
-        if doomed:
-            time.sleep(chance.uniform(0, 0.15))
-            process.kill()
-    for doomed, process in processes:
-        _, errors = process.communicate(timeout=120)
-        assert doomed or process.returncode == 0, errors.decode()
-    store = Store(cache / "environments")
-    entries = [path.name for path in (cache / "environments").iterdir() if not path.name.startswith(".")]
-    assert len(entries) == 3
-    for name in entries:
-        entry = store.find(name)
-        assert entry is not None and entry.mark == mark_of(entry.packages)
-
-
-@pytest.mark.parametrize(
-    ("value", "files", "expected", "source"),
-    [
-        ("six==1.16.0\n# Python 3.11\n\n", {}, "six==1.16.0", "task"),
-        (["a", "b"], {}, "a\nb", "task"),
-        ("", {"requirements.txt": "x"}, "", "task"),
-        (None, {"requirements.txt": "x\n"}, "x", "requirements.txt"),
-        (None, {"sub/requirements.txt": "y\n", "requirements.txt": "x\n"}, "y", "sub/requirements.txt"),
-        (None, {}, "", "none"),
-        ("a @ file:///home/someone/a.whl\nb", {}, "b", "task"),
-    ],
-)
-def test_requirements_come_in_clearmls_order(tmp_path, value, files, expected, source) -> None:
-    (tmp_path / "sub").mkdir()
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    told: list[str] = []
-    own = {} if value is None else {"pip": value}
-    folder = "sub" if "sub/requirements.txt" in files else ""
-    script = Script(repository="r", requirements=own, working_dir=folder)
-    found = requirements.collect(script, lambda: Checkout(tmp_path.resolve(), "c"), told.append)
-    assert (found.text, found.source) == (expected, source)
-    assert bool(told) == ("file:///" in str(value))
-
-
-def test_only_lines_that_need_the_checkout_wait_for_it(tmp_path) -> None:
-    def never() -> Checkout:
-        raise AssertionError("waited for the repository")
-
-    tell = [].append
-    requirements.collect(Script(requirements={"pip": "six\n-e git+https://example.org/x.git#egg=x"}), never, tell)
-    found = requirements.collect(Script(requirements={"pip": "-e ."}), lambda: Checkout(tmp_path, "abc"), tell)
-    assert (found.folder, found.commit) == (tmp_path, "abc")

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from bootstrap import git as git_rules
 from bootstrap import repository
 from bootstrap.commands import Programs
-from bootstrap.entry_point import resolve
-from bootstrap.errors import EntryPointError, RepositoryError
-from bootstrap.prepared import Checkout, TaskEnvironment
+from bootstrap.errors import RepositoryError
+from bootstrap.prepared import Checkout
 from clearml_api.configuration import Configuration
 from clearml_api.models import Script
 from tests import support
@@ -124,88 +120,6 @@ def test_many_pods_share_one_mirror(repo, tmp_path) -> None:
     assert len(list((tmp_path / "shared" / "repositories").glob("*.git"))) == 1
 
 
-def diff_of(path: Path, change: dict[str, bytes | None]) -> str:
-    for name, data in change.items():
-        if data is None:
-            (path / name).unlink()
-        else:
-            (path / name).parent.mkdir(exist_ok=True)
-            (path / name).write_bytes(data)
-    support.git(path, "add", "-A")
-    done = subprocess.run(["git", "-C", str(path), "diff", "--cached", "--binary"], capture_output=True, check=True)
-    support.git(path, "reset", "-q", "--hard")
-    return done.stdout.decode("utf-8", "surrogateescape")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"app.py": b"print('changed')\n"},
-        {"new/file.py": b"n = 1\n", "app.py": None},
-        {"data.txt": b"a\r\nb\r\nc\r\n"},
-        {"data.txt": b"a\nb\nno newline at the end"},
-        {"image.bin": bytes(range(256)) * 4},
-        {"data.txt": "umlaut äöü\n".encode()},
-    ],
-    ids=["text", "new and removed", "CRLF", "no newline", "binary", "unicode"],
-)
-def test_uncommitted_changes_are_applied_byte_for_byte(repo, tmp_path, change) -> None:
-    path, first = repo
-    diff = diff_of(path, change)
-    checkout = prepare(Script(repository=f"file://{path}", commit=first, diff=diff), tmp_path)
-    for name, data in change.items():
-        assert not (checkout.root / name).exists() if data is None else (checkout.root / name).read_bytes() == data
-
-
-def test_a_diff_against_another_commit_is_merged_three_way(repo, tmp_path) -> None:
-    path, _ = repo
-    lines = "".join(f"line {n}\n" for n in range(30))
-    (path / "long.txt").write_text(lines)
-    support.git(path, "add", "-A")
-    support.git(path, "commit", "-qm", "long")
-    diff = diff_of(path, {"long.txt": lines.replace("line 20", "line twenty").encode()})
-    (path / "long.txt").write_text(lines.replace("line 18\n", "line 18\nmore\n"))
-    support.git(path, "commit", "-qam", "moved")
-    head = support.git(path, "rev-parse", "HEAD")
-    checkout = prepare(Script(repository=f"file://{path}", commit=head, diff=diff), tmp_path)
-    text = (checkout.root / "long.txt").read_text()
-    assert "line twenty" in text
-    assert "more" in text
-
-
-def test_what_clearml_task_inserts_applies_also_where_there_is_no_requirements_file(repo, tmp_path) -> None:
-    path, first = repo
-    diff = (
-        "diff --git a/requirements.txt b/requirements.txt\n--- a/requirements.txt\n+++ b/requirements.txt\n"
-        "@@ -0,0 +1,1 @@\n+clearml\n"
-        "diff --git a/app.py b/app.py\n--- a/app.py\n+++ b/app.py\n@@ -0,0 +1,2 @@\n+import this\n+\n"
-    )
-    checkout = prepare(Script(repository=f"file://{path}", commit=first, diff=diff), tmp_path)
-    assert (checkout.root / "app.py").read_text() == "import this\n\nprint('one')\n"
-    assert (checkout.root / "requirements.txt").read_text() == "clearml\n"
-
-
-def test_a_diff_that_does_not_apply_names_its_files(repo, tmp_path) -> None:
-    path, first = repo
-    diff = "--- a/app.py\n+++ b/app.py\n@@ -1,1 +1,1 @@\n-something else\n+x\n"
-    with pytest.raises(RepositoryError, match=r"do not apply to its commit: app\.py") as caught:
-        prepare(Script(repository=f"file://{path}", commit=first, diff=diff), tmp_path)
-    assert caught.value.last_lines
-
-
-@pytest.mark.parametrize("name", ["../../outside.txt", "/etc/passwd", ".git/hooks/post-checkout"])
-def test_a_diff_stays_inside_the_checkout(repo, tmp_path, name) -> None:
-    path, first = repo
-    diff = f"diff --git a/{name} b/{name}\nnew file mode 100755\n--- /dev/null\n+++ b/{name}\n@@ -0,0 +1,1 @@\n+evil\n"
-    before = Path("/etc/passwd").read_bytes()
-    try:
-        checkout = prepare(Script(repository=f"file://{path}", commit=first, diff=diff), tmp_path)
-        assert not (checkout.root / ".git" / "hooks" / "post-checkout").exists()
-    except RepositoryError:
-        assert not list(tmp_path.rglob("outside.txt"))
-    assert Path("/etc/passwd").read_bytes() == before
-
-
 @pytest.mark.parametrize(
     "script",
     [
@@ -248,71 +162,3 @@ def test_hooks_of_the_repository_do_not_run(repo, tmp_path) -> None:
     hook.chmod(0o755)
     prepare(Script(repository=f"file://{path}", commit=first), tmp_path)
     assert not (tmp_path / "ran").exists()
-
-
-def test_credentials_in_a_url_go_to_askpass_alone(tmp_path) -> None:
-    where = git_rules.remote("https://me:pa%20ss@example.org/x.git", Configuration(), {})
-    assert where.url == "https://example.org/x.git"
-    assert (where.user, where.password, where.host) == ("me", "pa ss", "example.org")
-    assert "pa ss" not in repr(where)
-    environ = git_rules.environment(where, {"PATH": os.environ["PATH"]}, tmp_path)
-
-    def ask(question: str) -> str:
-        done = subprocess.run([environ["GIT_ASKPASS"], question], env=environ, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    assert ask("Username for 'https://example.org': ") == "me"
-    assert ask("Password for 'https://me@example.org': ") == "pa ss"
-    assert ask("Password for 'https://me@evil.org': ") == ""
-    assert "pa ss" not in Path(environ["GIT_ASKPASS"]).read_text()
-
-
-def environment() -> TaskEnvironment:
-    return TaskEnvironment(Path(sys.executable))
-
-
-@pytest.mark.parametrize(
-    ("entry", "folder", "argv"),
-    [
-        ("app.py --x 'a b'", ".", ("-u", "app.py", "--x", "a b")),
-        ("mod.py", "pkg", ("-u", "mod.py")),
-        ("-m pkg.mod --flag", "", ("-m", "pkg.mod", "--flag")),
-        ("-c 'print(1)'", ".", ("-c", "print(1)")),
-        ("app.py $(touch /tmp/evil)", ".", ("-u", "app.py", "$(touch", "/tmp/evil)")),
-    ],
-)
-def test_entry_points(tmp_path, entry, folder, argv) -> None:
-    support.repository(tmp_path / "repo", FILES)
-    script = Script(repository="r", entry_point=entry, working_dir=folder)
-    launch = resolve(script, Checkout(tmp_path / "repo"), environment(), environ={})
-    assert launch.argv == (sys.executable, *argv)
-    assert launch.cwd == (tmp_path / "repo" / folder).resolve()
-    assert str(tmp_path / "repo") in launch.environ["PYTHONPATH"].split(":")
-
-
-def test_shell_scripts_run_under_their_shell(tmp_path) -> None:
-    (tmp_path / "run.sh").write_text("echo hi\n")
-    for script in (Script(entry_point="run.sh a"), Script(entry_point="run.sh a", binary="/bin/bash")):
-        launch = resolve(script, Checkout(tmp_path), environment(), environ={})
-        assert Path(launch.argv[0]).name == "bash"
-        assert launch.argv[1:] == ("run.sh", "a")
-
-
-@pytest.mark.parametrize(
-    ("script", "words"),
-    [
-        (Script(entry_point="ap.py", repository="the-repo"), r"'ap\.py' is not in the-repo at .*did you mean app\.py"),
-        (Script(entry_point="mod.py", repository="r"), r"there is pkg/mod\.py: set the working folder"),
-        (Script(entry_point="app.py", working_dir="../.."), "outside the repository"),
-        (Script(entry_point="app.py", working_dir="link"), "outside the repository"),
-        (Script(entry_point="app.py", working_dir="nowhere"), "'nowhere' is not in"),
-        (Script(entry_point=""), "names no entry point"),
-        (Script(entry_point="app.py 'x"), "cannot be read"),
-        (Script(entry_point="-m"), "names nothing after -m"),
-    ],
-)
-def test_entry_points_that_are_not_there(tmp_path, script, words) -> None:
-    support.repository(tmp_path / "repo", FILES)
-    (tmp_path / "repo" / "link").symlink_to("/etc")
-    with pytest.raises(EntryPointError, match=f"(?s){words}"):
-        resolve(script, Checkout(tmp_path / "repo", "c" * 40), environment(), environ={})

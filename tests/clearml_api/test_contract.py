@@ -41,6 +41,7 @@ class Recording(Session):
 EXAMPLES = {
     tasks.get: lambda s: tasks.get(s, TASK),
     tasks.get_all: lambda s: tasks.get_all(s, [TASK, TASK], tasks.MANIFEST),
+    tasks.claimed: lambda s: tasks.claimed(s, "mark"),
     tasks.started: lambda s: tasks.started(s, TASK, "podstrap"),
     tasks.completed: lambda s: tasks.completed(s, TASK, "done"),
     tasks.failed: lambda s: tasks.failed(s, TASK, "exit code 3", "the last lines", force=True),

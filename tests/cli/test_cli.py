@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import REPOSITORY_ROOT, SEED_VALUES, base_environ
 
-COMMANDS = ("controller", "bootstrap", "standalone", "render", "role", "check", "demo")
+COMMANDS = ("controller", "bootstrap", "standalone", "render", "role", "cache", "check", "demo")
 
 
 def podstrap(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -120,6 +120,16 @@ class ControlPlane:
         (self.folder / name).write_text(yaml.safe_dump(config))
         return self.folder / name
 
+    def client_certificate(self, user: str, group: str) -> tuple[Path, Path]:
+        """Certificate and key by which the API server knows a user."""
+        for words in (
+            f"req -newkey rsa:2048 -nodes -subj /O={group}/CN={user} -config openssl.cnf "
+            f"-keyout {user}.key -out {user}.csr",
+            f"x509 -req -in {user}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -out {user}.crt",
+        ):
+            subprocess.run(["openssl", *words.split()], cwd=self.folder, check=True, capture_output=True)
+        return self.folder / f"{user}.crt", self.folder / f"{user}.key"
+
     def _run(self, name: str) -> None:
         words = getattr(self, "_" + name.replace("-", "_") + "_words")()
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -147,12 +157,16 @@ class ControlPlane:
         if self.ca.exists():
             return
         names = ",".join(f"IP:{one}" for one in (*self._addresses, "10.96.0.1")) + ",DNS:localhost"
-        config = f"[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n[leaf]\nsubjectAltName={names}\n"
+        config = (
+            "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n"
+            f"[leaf]\nsubjectAltName={names}\n"
+        )
         (self.folder / "openssl.cnf").write_text(config)
         for words in (
             "req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=test-ca -config openssl.cnf -extensions ca "
             "-keyout ca.key -out ca.crt",
-            "req -newkey rsa:2048 -nodes -subj /CN=kube-apiserver -config openssl.cnf -keyout server.key -out server.csr",
+            "req -newkey rsa:2048 -nodes -subj /CN=kube-apiserver -config openssl.cnf "
+            "-keyout server.key -out server.csr",
             "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -extfile openssl.cnf "
             "-extensions leaf -out server.crt",
             "genrsa -out accounts.key 2048",
@@ -176,6 +190,7 @@ class ControlPlane:
         return [
             f"--etcd-servers=http://127.0.0.1:{self._etcd}", "--bind-address=127.0.0.1", f"--secure-port={self.port}",
             "--tls-cert-file=server.crt", "--tls-private-key-file=server.key", "--token-auth-file=tokens.csv",
+            "--client-ca-file=ca.crt",
             "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
             "--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=accounts.key",
             "--service-account-signing-key-file=accounts.key", "--service-cluster-ip-range=10.96.0.0/16",

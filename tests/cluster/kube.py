@@ -78,6 +78,10 @@ def pods(namespace: str, name: str = "") -> str:
     return f"/api/v1/namespaces/{namespace}/pods" + (f"/{name}" if name else "")
 
 
+def leases(namespace: str, name: str = "") -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases" + (f"/{name}" if name else "")
+
+
 def condition(one: Object, kind: str) -> Object | None:
     """A condition that is True."""
     found = (one.get("status") or {}).get("conditions") or ()

@@ -9,6 +9,7 @@ PODSTRAP_CRASH_SEEDS (default 5) is how many seeds to run; `make soak` runs many
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import threading
@@ -149,7 +150,7 @@ class _Watched(threading.Thread):
 def _never_two_at_once(pods: Bootstraps) -> None:
     for task, runs in pods.ran.items():
         ordered = sorted(runs, key=lambda run: run[1])
-        for (pod, _, ended), (other, began, _) in zip(ordered, ordered[1:], strict=False):
+        for (pod, _, ended), (other, began, _) in itertools.pairwise(ordered):
             assert ended <= began, f"{pod} and {other} ran task {task} at the same time"
 
 

@@ -17,7 +17,7 @@ from clearml_api.errors import ApiError, ApiUnreachable
 from clearml_api.models import task_of
 from controller.cluster.interface import NameTaken, same_job
 from controller.state import ClusterState, JobEnd, JobFacts, PodFacts
-from protocol.claim import RUNTIME_KEY, Claim
+from protocol.claim import RUNTIME_KEY, Claim, started_reason
 from protocol.termination import Outcome, TerminationMessage
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -78,7 +78,8 @@ class Server:
         return self.tasks[name]
 
     def status(self, name: str, status: str, message: str = "") -> None:
-        self.task(name).update(status=status, status_message=message, status_changed=self.clock().isoformat())
+        changed = self.clock().isoformat()
+        self.task(name).update(status=status, status_message=message, status_reason="", status_changed=changed)
 
     def _tasks_create(self, payload: Mapping[str, Any]) -> None:
         self.tasks[payload["id"]] = {"id": payload["id"], "status": "created", "runtime": {}, "status_message": ""}
@@ -129,6 +130,7 @@ class Server:
 
     def _tasks_started(self, payload: Mapping[str, Any]) -> None:
         self._change(payload, "in_progress", ("created", "queued", "stopped", "completed", "in_progress"))
+        self.task(payload["task"])["status_reason"] = payload.get("status_reason", "")
 
     def _tasks_completed(self, payload: Mapping[str, Any]) -> None:
         self._change(payload, "completed", ("in_progress", "stopped", "completed"))
@@ -313,7 +315,8 @@ class Cluster:
                 pod.at = "checked"
         elif pod.at == "checked":
             if task in self.server.tasks:
-                self.server.do("tasks.started", {"task": task})
+                attempt = pod.claim.attempt if pod.claim else 0
+                self.server.do("tasks.started", {"task": task, "status_reason": started_reason(pod.uid, attempt)})
             pod.at = "running"
             pod.words = TerminationMessage(Outcome.RUNNING, task, job.uid, phase="run")
         else:

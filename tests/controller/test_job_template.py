@@ -106,6 +106,38 @@ def test_bootstrap_reads_the_variables_as_they_were_meant() -> None:
     assert found["PODSTRAP_POD_UID"] == {"fieldRef": {"fieldPath": "metadata.uid"}}
 
 
+def test_bootstrap_reads_who_prepares_and_what_the_cache_may_hold() -> None:
+    from bootstrap import settings as pod_settings
+
+    def read(text: str, task: Task = TASK) -> pod_settings.PodSettings:
+        config = load_text(text)
+        found = variables_of(render(task, config, config.queues["gpu"]))
+        return pod_settings.read({name: value for name, value in found.items() if isinstance(value, str)})
+
+    usual = read("queues: {gpu: {}}")
+    assert (usual.engine, usual.resolve_after_seconds) == ("podstrap", 24 * 3600)
+    assert (usual.cache_max_bytes, usual.cache_max_seconds) == (None, None)
+    limited = read("queues: {gpu: {}}\ncache: {resolveAfterHours: 0.5, maxGib: 1.5, maxDays: 7}")
+    assert (limited.resolve_after_seconds, limited.cache_max_bytes, limited.cache_max_seconds) == (
+        1800, 3 * 2**29, 7 * 86400,
+    )  # fmt: skip
+    assert read("queues: {gpu: {}}\nengine: clearml-agent").engine == "clearml-agent"
+    by_queue = "queues: {gpu: {engine: clearml-agent}}\nrules: [{when: {types: [controller]}, engine: podstrap}]"
+    assert read(by_queue).engine == "clearml-agent"
+    assert read(by_queue, replace(TASK, type="controller")).engine == "podstrap"
+    assert read(by_queue, replace(TASK, tags=("x", "podstrap:engine=podstrap"))).engine == "podstrap"
+    with pytest.raises(TemplateError, match="names no engine"):
+        render(replace(TASK, tags=("podstrap:engine=agent",)))
+
+
+def test_what_happens_without_the_python_that_a_task_names_is_the_queues_or_the_files_word() -> None:
+    config = load_text("queues: {gpu: {missingPython: fail}, cpu: {}}\nmissingPython: nearest")
+    found = [
+        variables_of(render(TASK, config, config.queues[name]))["PODSTRAP_MISSING_PYTHON"] for name in config.queues
+    ]
+    assert found == ["fail", "nearest"]
+
+
 def test_keys_come_by_reference_to_a_secret() -> None:
     found = variables_of(render(settings=Settings(credentials_secret="mine")))
     for key in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"):

@@ -203,7 +203,8 @@ ELSEWHERE = {
     "created": task(status="created"),
     "runs elsewhere": task(status="in_progress", claim=Claim("other", 1, "p")),
     "another agent's": task(status="in_progress"),
-    "aborted between two pods": task(status="in_progress", claim=HELD, status_message="stopping"),
+    "aborted between two pods": task(status="in_progress", claim=Claim("u1", 1, "earlier"), status_message="stopping"),
+    "stopped between two pods": task(status="stopped", claim=Claim("u1", 1, "earlier")),
     "deleted": None,
 }
 
@@ -214,6 +215,13 @@ def test_pending_job_whose_task_is_gone_is_stopped_and_a_running_one_sees_for_it
     (action,) = decide(state(*tasks, jobs=(job(pods=(pod(phase="Pending"),)),))).actions
     assert isinstance(action, StopJob)
     assert decide(state(*tasks, jobs=(job(),))).actions == ()
+
+
+@pytest.mark.parametrize("status", ["in_progress", "completed", "failed", "stopped"])
+def test_pod_that_claimed_before_its_kubelet_said_so_ends_by_itself(status: str) -> None:
+    """A quick task has failed while its pod still counts as pending: stopping the Job would take the pod's log away."""
+    waiting = job(pods=(pod(phase="Pending"),))
+    assert decide(state(task(status=status, claim=HELD), jobs=(waiting,))).actions == ()
 
 
 def test_new_entry_supersedes_a_running_job() -> None:

@@ -56,9 +56,6 @@ class World(RuleBasedStateMachine):
         self.server.queues = {"first": [], "second": [], "foreign": []}
         self.cluster = Cluster(self.clock, self.server)
         self.wanted: dict[str, int] = {}
-        self.reset: set[str] = set()
-        """Reset and not enqueued since. A pod's tasks.started in that instant leaves such a task in_progress, which
-        nobody can tell from another agent's run; no work of anybody is lost, and the server's watchdog ends it."""
         self.restart()
 
     # Users
@@ -78,11 +75,17 @@ class World(RuleBasedStateMachine):
         self.server.do("tasks.reset", {"task": name})
         self._enqueue(name, queue)
 
-    @precondition(lambda self: any(task["status"] in ("failed", "stopped") for task in self.server.tasks.values()))
+    @precondition(lambda self: self._ended())
     @rule(data=st.data())
     def enqueue_again(self, data: st.DataObject) -> None:
+        self._enqueue(self._draw(data, self._ended()), "second")
+
+    def _ended(self) -> list[str]:
+        """Tasks that a user can enqueue again: the server refuses one that is still in the queue, which a task is
+        whose superseded pod said tasks.started after a reset and that was stopped then."""
+        places = [entry["task"] for entry in self.server.queues["second"]]
         ended = [name for name, task in self.server.tasks.items() if task["status"] in ("failed", "stopped")]
-        self._enqueue(self._draw(data, ended), "second")
+        return [name for name in ended if name not in places]
 
     @precondition(lambda self: self.server.tasks)
     @rule(data=st.data(), how=st.sampled_from(["tasks.stop", "tasks.reset", "delete", "move"]))
@@ -97,11 +100,9 @@ class World(RuleBasedStateMachine):
                 self._enqueue(name, "foreign")
         else:
             self.server.do(how, {"task": name})
-            self.reset |= {name} if how == "tasks.reset" else set()
 
     def _enqueue(self, name: str, queue: str) -> None:
         self.wanted[name] += 1
-        self.reset.discard(name)
         self.server.do("tasks.enqueue", {"task": name, "queue": queue})
 
     # The controller
@@ -229,7 +230,7 @@ class World(RuleBasedStateMachine):
     def _left(self) -> list[Any]:
         """Tasks that have not ended, pods that live, entries that wait."""
         ended = (*FINAL, "created")
-        not_ours = self.reset | {entry["task"] for entry in self.server.queues["foreign"]}
+        not_ours = {entry["task"] for entry in self.server.queues["foreign"]}
         tasks = [one for name, one in self.server.tasks.items() if one["status"] not in ended and name not in not_ours]
         return tasks + self.cluster.living_pods() + self.server.queues["first"] + self.server.queues["second"]
 

@@ -177,7 +177,7 @@ class Cluster:
             names.SAMPLE_SECONDS: "2",
             names.GRACE_SECONDS: "6",
         }
-        pod = Pod(folder, {**self._environ, **variables}, name)
+        pod = Pod(folder, {**self._environ, **variables}, name=name)
         self.pods.append(pod)
         case.pods.append(pod)
 

@@ -1,0 +1,170 @@
+"""Every way a Job can go, one file a case in cases/: what is given, what happens, and what must then stand where.
+
+`node: real` cases run on a real kubelet with bootstrap in a real image: nothing of the answer is written by us.
+`node: simulated` is for states that this machine's kubelet cannot be brought to.
+
+    fault   {when: in_progress | running, do: NAME, after: TEXT}  (TEXT: once it stands in the console)
+    expect  status, reason (status_reason and status_message), message (of a task that waits), attempt (of its claim),
+            job (the Job's final reason; "" for one that lives), pods (how many there are), console
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from clearml_api import tasks
+from clearml_api.session import Session
+from tests import support
+from tests.cluster.bridge import Bridge
+from tests.cluster.conftest import World, job_reason, steps
+from tests.cluster.forward import Forward
+from tests.cluster.kube import condition, pods
+from tests.cluster.node import Node
+from tests.cluster.registry import Registry
+from tests.cluster.simulated import SimulatedNodes
+
+pytestmark = pytest.mark.cluster
+
+CASES = {
+    file.stem: yaml.safe_load(file.read_text()) for file in sorted(Path(__file__).with_name("cases").glob("*.yaml"))
+}
+REAL = [name for name, case in CASES.items() if case["node"] == "real"]
+SIMULATED = [name for name, case in CASES.items() if case["node"] == "simulated"]
+
+
+@pytest.fixture(scope="session")
+def pods_reach_it(bridge: Bridge, server_environ: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Settings by which pods on the bridge find the ClearML server."""
+    api = urlsplit(server_environ["CLEARML_API_HOST"])
+    files = urlsplit(server_environ.get("CLEARML_FILES_HOST") or server_environ["CLEARML_API_HOST"])
+    forwards = [Forward(bridge.address, one.port or 80) for one in (api, files)]
+    urls = [f"http://{bridge.address}:{one.port}" for one in forwards]
+    yield {"apiServerUrlReference": urls[0], "webServerUrlReference": urls[0], "fileServerUrlReference": urls[1]}
+    for one in forwards:
+        one.close()
+
+
+@pytest.mark.parametrize("name", SIMULATED)
+def test_on_a_simulated_node(world: World, nodes: SimulatedNodes, name: str) -> None:
+    case = CASES[name]
+    task = support.create_task(world.session, name, "print(1)")
+    given = json.loads(json.dumps(case["steps"]).replace("{task}", task))
+    world.controller(steps(*given, **case.get("queue", {})), **case.get("settings", {}))
+    tasks.enqueue(world.session, task, world.queue_id)
+    if fault := case.get("fault"):
+        world.status(task, "in_progress")
+        _lose_node(world, task, nodes) if fault["do"] == "lose-node" else pytest.fail(f"no such fault: {fault}")
+    _hold(world, task, case["expect"], name)
+
+
+@pytest.mark.xdist_group("node")
+@pytest.mark.parametrize("name", REAL)
+def test_on_a_real_node(
+    world: World,
+    api: Session,
+    node: Node,
+    registry: Registry,
+    task_image: str,
+    pods_reach_it: dict[str, str],
+    name: str,
+) -> None:
+    node.trust_registry(registry.address)
+    text = (Path(__file__).with_name("cases") / f"{name}.yaml").read_text()
+    text = text.replace("{registry}", registry.address).replace("{bridge}", node.bridge_address)
+    case = yaml.safe_load(text)
+    secrets = {key: world.environ[key] for key in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY")}
+    space = f"/api/v1/namespaces/{world.namespace}"
+    world.plane.kube.create(f"{space}/secrets", {"metadata": {"name": "podstrap-clearml"}, "stringData": secrets})
+    for one in case.get("objects", ()):
+        world.plane.kube.create(f"{space}/{one['path']}", one["body"])
+    queue = {"pollSeconds": 0.5, **case.get("queue", {})}
+    base = {"nodeSelector": {"kubernetes.io/hostname": node.name}, "terminationGracePeriodSeconds": 5}
+    more = {**pods_reach_it, "defaultContainerImage": task_image, "basePodTemplate": base, **case.get("settings", {})}
+    world.controller(queue, **more)
+    task = world.enqueue(name, case.get("code", "print(1)"))
+    if fault := case.get("fault"):
+        _happen(world, task, fault, node)
+    _hold(world, task, case["expect"], name)
+    world.session.call("tasks.stop", {"task": task, "force": True})
+
+
+def _happen(world: World, task: str, fault: dict[str, Any], node: Node) -> None:
+    world.status(task, fault["when"], seconds=90)
+    pod = world.pod(task)["metadata"]["name"]
+    if text := fault.get("after"):
+        support.until(lambda: text in support.console(world.session, task), 30, lambda: world.describe(task))
+    kube, path = world.plane.kube, pods(world.namespace, pod)
+    if fault["do"] == "delete-pod":
+        kube.delete(path)
+    elif fault["do"] == "evict":
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": world.namespace}}
+        kube.create(f"{path}/eviction", body)
+    elif fault["do"] == "drain":
+        words = ("drain", node.name, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=60s")
+        node.kubectl(*words, f"--pod-selector=podstrap.io/task={task}")
+        world.message(task, "unschedulable", 5) if world.task(task).status == "queued" else None
+        node.kubectl("uncordon", node.name)
+    elif fault["do"] == "abort":
+        world.session.call("tasks.stop", {"task": task})
+    elif fault["do"] == "kill-pid-1":
+        _kill_pid_1(world.pod(task))
+    else:
+        pytest.fail(f"no such fault: {fault}")
+
+
+def _kill_pid_1(pod: dict[str, Any]) -> None:
+    """From the node, as the kernel would: the process that has the pod's name in its environment and is 1 inside."""
+    mark = f"PODSTRAP_POD_UID={pod['metadata']['uid']}".encode()
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
+                inside = re.search(r"^NSpid:.*\s(\d+)$", (entry / "status").read_text(), re.M)
+                if inside and inside[1] == "1":
+                    subprocess.run(["kill", "-9", entry.name], check=True)
+                    return
+        except OSError:
+            continue
+    raise AssertionError("the pod's PID 1 was not found")
+
+
+def _lose_node(world: World, task: str, nodes: SimulatedNodes) -> None:
+    lost = world.pod(task)["spec"]["nodeName"]
+    nodes.silence(lost)
+    kube, path = world.plane.kube, f"/api/v1/nodes/{lost}"
+    support.until(lambda: condition(kube.get(path), "Ready") is None, 60)
+    support.until(lambda: world.pod(task)["metadata"].get("deletionTimestamp"), 60, lambda: world.describe(task))
+    assert world.task(task).status == "in_progress", "nobody can say yet that it does not run there any more"
+    kube.delete(path)
+
+
+def _hold(world: World, task: str, expect: dict[str, Any], name: str) -> None:
+    """What must stand on the task and in the cluster, as soon as it does."""
+
+    def missing() -> str:
+        found = world.task(task)
+        if found.status != expect["status"]:
+            return f"status {found.status}"
+        if "reason" in expect and not re.search(expect["reason"], f"{found.status_reason}\n{found.status_message}"):
+            return f"reason {found.status_reason!r} {found.status_message!r}"
+        if "message" in expect and not re.search(expect["message"], found.status_message, re.S):
+            return f"message {found.status_message!r}"
+        if "attempt" in expect and (found.claim is None or found.claim.attempt != expect["attempt"]):
+            return f"claim {found.claim}"
+        if "pods" in expect and len(world.pods(task)) != expect["pods"]:
+            return f"pods {len(world.pods(task))}"
+        if "job" in expect and expect["job"] not in (reasons := [job_reason(one) for one in world.jobs(task)]):
+            return f"jobs {reasons}"
+        if "console" in expect and not re.search(expect["console"], text := support.console(world.session, task)):
+            return f"console {text!r}"
+        return ""
+
+    support.until(lambda: not missing(), 90, lambda: f"{name}: {missing()}\n{world.describe(task)}")
