@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test test-cluster lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start
+.PHONY: help setup run test test-cluster test-gpu lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -61,8 +61,11 @@ bench-cold-start: setup  ## Cold and warm first line beside clearml-agent and th
 bench-idle: setup  ## Resident memory of idle standalone + controller; ends with one line of JSON
 	@$(BIN)/python bench/idle_memory.py
 
-bench-console: setup  ## A million lines through bootstrap, each accounted for (LINES_SENT=, RATE= lines a second)
+bench-console: setup  ## A million lines through bootstrap, then clearml-agent, each accounted for (LINES_SENT=, RATE=, PEER=0)
 	@$(BIN)/python bench/console.py
+
+test-gpu: setup  ## The GPU monitor against the real driver of this machine
+	$(BIN)/pytest tests/bootstrap/test_monitor.py -k real_driver -rs
 
 bench-dispatch: setup  ## Milliseconds from queue to Job beside a bare loop and ClearML's glue (TASKS=, GLUE_TASKS=, ROUNDS=)
 	@$(BIN)/python bench/dispatch.py
@@ -70,8 +73,8 @@ bench-dispatch: setup  ## Milliseconds from queue to Job beside a bare loop and 
 bench-watch: setup  ## Resident memory of a controller that watches 10,000 Jobs and pods, under churn (JOBS_WATCHED=)
 	@$(BIN)/python bench/watch.py
 
-soak: setup  ## The fault tests with many seeds (SEEDS=50 on one machine, CRASH_SEEDS=200 on Kubernetes)
-	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) $(BIN)/pytest tests/faults --timeout 3600
+soak: setup  ## The fault tests with many seeds (SEEDS=50 for kill -9 of everything, CONSOLE_SEEDS=200, CRASH_SEEDS=200 on Kubernetes)
+	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) PODSTRAP_CONSOLE_SEEDS=$(or $(CONSOLE_SEEDS),200) $(BIN)/pytest tests/faults --timeout 3600
 	PODSTRAP_CRASH_SEEDS=$(or $(CRASH_SEEDS),200) $(BIN)/pytest tests/cluster/test_crash.py --timeout 3600
 
 clean:  ## Remove .venv and what was made

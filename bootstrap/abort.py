@@ -10,7 +10,8 @@ from clearml_api.models import Task
 from clearml_api.session import Bounds, Session
 from protocol.claim import Claim
 
-WATCHED = ("id", "status", "status_message", "status_reason", "runtime")
+WATCHED = ("id", "status", "status_message", "status_reason", "runtime", "system_tags")
+_ARCHIVED = "archived"
 _CALLBACK_LIMIT_SECONDS = 1800.0
 
 
@@ -43,7 +44,8 @@ def judge(found: Task | None, mine: Claim) -> Answer:
     """The verdict on a task as it was read.
 
     `tasks.stop` of a task with a living worker leaves it in_progress with the message `stopping`; without one it
-    becomes `stopped` at once. A final status that the task's own process set (the SDK can) is no reason to stop it.
+    becomes `stopped` at once; one that is archived while it runs keeps its status and gets a tag. A final status that
+    the task's own process set (the SDK can) is no reason to stop it.
     """
     if found is None:
         return Answer(Verdict.LEAVE, "the task was deleted")
@@ -59,6 +61,8 @@ def judge(found: Task | None, mine: Claim) -> Answer:
         return Answer(Verdict.ABORT, found.status_reason or found.status_message or "stopped on the server", found)
     if found.status == "in_progress" and found.status_message.strip().lower() == "stopping":
         return Answer(Verdict.ABORT, found.status_reason or "stopped by a user", found)
+    if found.status == "in_progress" and _ARCHIVED in found.system_tags:
+        return Answer(Verdict.ABORT, "the task was archived", found)
     return Answer(Verdict.GO_ON, "", found)
 
 

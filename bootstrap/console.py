@@ -2,25 +2,33 @@
 
 A chunk of output is cut after its last newline; the rest waits for more. Each complete line loses everything before
 its last carriage return (a progress bar's earlier states); a bar that has not ended its line shows its latest state
-every few seconds. Secrets are masked once lines are whole. NULs and bytes that are no UTF-8 are replaced, so that
-the server stores them. A line longer than a megabyte is cut into pieces of a megabyte, never inside a secret.
+every few seconds, and so do several bars that are drawn over with the cursor (redraw). Escape sequences (colours) are
+kept, or taken out where the settings say so. Secrets are masked once lines are whole. NULs and bytes that are no UTF-8
+are replaced, so that the server stores them. A line longer than a megabyte is cut into pieces of a megabyte, never
+inside a secret.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
 
 from bootstrap.masking import Masker
+from bootstrap.redraw import UP, Block
 from bootstrap.spool import Spool
 
 OUT, ERR, PODSTRAP = 0, 1, 2
 LONGEST_LINE = 1 << 20
 PROGRESS_SECONDS = 5.0
+STILL_SECONDS = 1.0
+"""Lines that were drawn over are final when nothing went up to them for so long."""
 _PREFIX = b"podstrap: "
+_ANSI = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])")
+"""Control sequences, strings (titles, links) and short escapes as ECMA-48 defines them."""
 _KEPT_ERRORS = 8192
 """Bytes of the end of standard error that are remembered for a reason."""
 
@@ -34,12 +42,14 @@ class Console:
         masker: Masker,
         *,
         echo: int = 1,
+        strip_ansi: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`echo` is the file descriptor of the pod's own output (kubectl logs); -1: none."""
         self._spool = spool
         self._masker = masker
         self._echo = echo
+        self.strip_ansi = strip_ansi
         self._clock = clock
         self._lock = threading.Lock()
         self._error_tail = b""
@@ -75,7 +85,7 @@ class Console:
 
     def last_errors(self, lines: int = 15) -> list[str]:
         """The end of the task's standard error: for the reason of a failure."""
-        kept = self._masker.data(self._error_tail).decode("utf-8", "replace")
+        kept = self._masker.data(_ANSI.sub(b"", self._error_tail)).decode("utf-8", "replace")
         return [line for line in kept.splitlines() if line.strip()][-lines:]
 
     def _put(self, which: int, data: bytes) -> None:
@@ -103,9 +113,25 @@ class StreamLines:
         self._which = which
         self._rest = bytearray()
         self._shown_at = 0.0
+        self._block: Block | None = None
+        self._drawn_at = 0.0
+
+    @property
+    def drawing(self) -> bool:
+        """Whether lines are held back because they may be drawn over: then `tick` is wanted every second."""
+        return self._block is not None
+
+    def tick(self) -> None:
+        """Time has passed."""
+        if self._block is not None and time.monotonic() - self._drawn_at >= STILL_SECONDS:
+            self._leave_block()
 
     def feed(self, chunk: bytes) -> None:
         """Output as it was read from the pipe."""
+        self.tick()
+        if self._block is not None or (b"A" in chunk and UP.search(bytes(self._rest[-4:]) + chunk)):
+            self._draw(chunk)
+            return
         cut = chunk.rfind(b"\n") + 1
         if cut:
             self._emit(bytes(self._rest) + chunk[:cut])
@@ -117,9 +143,35 @@ class StreamLines:
 
     def close(self) -> None:
         """The pipe ended: what is left is a line without newline."""
+        self._leave_block()
         if self._rest:
             self._emit(bytes(self._rest) + b"\n")
             self._rest.clear()
+
+    def _draw(self, chunk: bytes) -> None:
+        now = time.monotonic()
+        if self._block is None:
+            self._block, self._shown_at, self._drawn_at = Block(), now, now
+            chunk = bytes(self._rest) + chunk
+            self._rest.clear()
+        elif UP.search(chunk):
+            self._drawn_at = now
+        lines = self._block.feed(chunk)
+        if now - self._shown_at >= PROGRESS_SECONDS:
+            self._shown_at = now
+            lines += self._block.states()
+        if lines:
+            self._emit(b"\n".join(lines) + b"\n")
+        if self._block.size > LONGEST_LINE:
+            self._leave_block()
+
+    def _leave_block(self) -> None:
+        if self._block is not None:
+            lines, rest = self._block.leave()
+            self._block = None
+            self._rest[:] = rest
+            if lines:
+                self._emit(b"\n".join(lines) + b"\n")
 
     def _trim(self) -> None:
         """Bound what waits for a newline: old progress states go, an endless line is cut."""
@@ -138,6 +190,8 @@ class StreamLines:
             self._emit(masked[:cut] + b"\n")
 
     def _emit(self, lines: bytes) -> None:
+        if self._console.strip_ansi and b"\x1b" in lines:  # before the masking: a colour may stand in a secret
+            lines = _ANSI.sub(b"", lines)
         if b"\r" in lines:
             lines = b"\n".join(map(_shown, lines.replace(b"\r\n", b"\n").split(b"\n")))
         if b"\x00" in lines:

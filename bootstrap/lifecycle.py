@@ -111,7 +111,7 @@ class Run:
         self._process = TaskProcess(launch, environ, pod.console)
         threading.Thread(target=self._announce_end, args=(self._process,), name="wait", daemon=True).start()
         self._telling.resolved(checkout, environment)
-        self._telling.start_sampling()
+        self._telling.started(self._process)
 
     def _launch(
         self, preparation: Preparation, checkout: Checkout, environment: TaskEnvironment

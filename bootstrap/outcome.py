@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bootstrap.abort import Verdict, ask
+from bootstrap.abort import Answer, Verdict, ask
 from bootstrap.errors import SetupError
 from clearml_api import tasks
 from clearml_api.errors import INVALID_STATUS_CHANGE, STATUS_CHANGED_MEANWHILE, UNKNOWN_TASK, ApiError
@@ -92,26 +92,36 @@ def of_bug(what: object, phase: str = "run") -> Ending:
     return Ending(Outcome.FAILED, "podstrap failed", text, exit_codes.FAILED, phase)
 
 
-def report(session: Session, task: str, mine: Claim, ending: Ending, *, bounds: Bounds) -> bool:
-    """Set the final status. False when the task was not ours any more (nothing was written).
+def as_seen(ending: Ending, answer: Answer) -> Ending:
+    """What a run's ending is in the light of what the server says about the task.
+
+    A process that ended between two polls because of its abort (by the SDK's callback, or killed by the user) was
+    stopped, whatever its code; a task that is not ours any more has no ending of ours.
+    """
+    if answer.verdict is Verdict.LEAVE:
+        return Ending(Outcome.CLAIM_LOST, "claim lost", answer.why)
+    if answer.verdict is Verdict.ABORT and ending.outcome is Outcome.FAILED:
+        message = "\n".join(filter(None, (f"aborted: {answer.why}", ending.message)))
+        return replace(ending, outcome=Outcome.STOPPED, reason=answer.why, message=message)
+    return ending
+
+
+def report(session: Session, task: str, mine: Claim, ending: Ending, *, bounds: Bounds) -> Ending:
+    """Set the final status. The ending as it is told: see `as_seen` (CLAIM_LOST: nothing was written).
 
     Raises what the session raises when the server does not answer within `bounds`.
     """
     for last in (False, False, True):
         answer = ask(session, task, mine, bounds=bounds)
-        if answer.verdict is Verdict.LEAVE or answer.task is None:
-            return False
-        if answer.task.status in ENDED:
-            return True
-        if answer.verdict is Verdict.ABORT and ending.outcome is Outcome.FAILED:
-            # It ended between two polls because of the abort: by the SDK's callback, or a process the user killed.
-            ending = replace(ending, outcome=Outcome.STOPPED, reason=answer.why)
+        ending = as_seen(ending, answer)
+        if ending.outcome is Outcome.CLAIM_LOST or answer.task is None or answer.task.status in ENDED:
+            return ending
         try:
             _write(session, task, ending, bounds)
-            return True
+            return ending
         except ApiError as error:
             if error.subcode == UNKNOWN_TASK:
-                return False
+                return Ending(Outcome.CLAIM_LOST, "claim lost", "the task was deleted")
             if last or error.subcode not in (INVALID_STATUS_CHANGE, STATUS_CHANGED_MEANWHILE):
                 raise
     raise AssertionError("unreachable")

@@ -35,6 +35,7 @@ SLICE_SECONDS = 0.02
 SHORT_SLICE_SECONDS = 0.001
 DRAIN_SECONDS = 2.0
 """How long the pipes are still read after the main process ended while somebody holds them open."""
+_TICK_MILLISECONDS = 1000
 _F_SETPIPE_SZ = 1031
 
 
@@ -145,7 +146,10 @@ class _Output(threading.Thread):
         for pipe in (*self._lines, self._told_to_end):
             ready.register(pipe, select.POLLIN)
         while self._lines:
-            came = {pipe for pipe, _ in ready.poll()}
+            drawing = any(lines.drawing for lines in self._lines.values())
+            came = {pipe for pipe, _ in ready.poll(_TICK_MILLISECONDS if drawing else None)}
+            for lines in self._lines.values():
+                lines.tick()
             if self._told_to_end in came:
                 break
             read = 0

@@ -32,8 +32,9 @@ _LONGEST_READ = 120.0
 _FIRST_PAUSE = 1.5
 """A batch is looked up before it is sent again, and a search index takes a second to show what it has stored."""
 _LONGEST_PAUSE = 10.0
-_PARTIAL_TRIES = 3
-"""How often events that the server refused one by one are sent again: its index may have been busy."""
+_PARTIAL_TRIES = 5
+"""How often events that the server refused one by one are sent without one of them being stored: its index may have
+been busy, but what it cannot store at all must not hold up the rest for ever."""
 _UNKNOWN_TASK = "Invalid task id"
 _TOO_LARGE = "answered HTTP 413"
 """A proxy's own page, which is no ClearML envelope."""
@@ -85,7 +86,8 @@ class Reporter:
             self._spool.ready.wait(1.0)
             if not self._stop.is_set():
                 self._stop.wait(GATHER_SECONDS)
-            self._round()
+            if not self._round():
+                return
 
     def _done(self) -> bool:
         if self._gone:
@@ -94,7 +96,8 @@ class Reporter:
             return False
         return (self._spool.empty() and not self._others) or time.monotonic() >= self._deadline
 
-    def _round(self) -> None:
+    def _round(self) -> bool:
+        """Send what is there. False: given up; what is not acknowledged may be stored, so it is not sent blindly."""
         while not self._gone:
             if lost := self._spool.take_lost():
                 self._tell(f"{lost} console lines were dropped: the disk or the spool's bound did not hold them")
@@ -102,7 +105,7 @@ class Reporter:
             if not records:
                 break
             if not self._send(records):
-                return
+                return False
             self._spool.acknowledge(position)
             if self._others:
                 self._one_other()
@@ -111,6 +114,7 @@ class Reporter:
             self._one_other()
         if not self._spool.empty():
             self._spool.ready.set()
+        return True
 
     def _events(self, records: list[Record]) -> list[dict[str, object]]:
         return [
@@ -126,7 +130,7 @@ class Reporter:
 
     def _send(self, records: list[Record]) -> bool:
         """Send until acknowledged. False: given up (the task is gone, or the time is over)."""
-        pause, began, bounds, partly = _FIRST_PAUSE, 0.0, _ONE_TRY, 0
+        pause, began, bounds, stuck, before = _FIRST_PAUSE, 0.0, _ONE_TRY, 0, 0
         while not self._gone:
             if began:
                 if time.monotonic() + pause >= self._deadline:
@@ -139,10 +143,11 @@ class Reporter:
                 if _UNKNOWN_TASK in " ".join(refused):
                     self._gone = True  # the task was deleted: nobody will read this console
                     return False
-                if not refused or partly >= _PARTIAL_TRIES:
+                stuck = stuck + 1 if len(records) == before else 1
+                before = len(records)
+                if not refused or stuck >= _PARTIAL_TRIES:
                     self._tell_end_of_trouble(began, refused, len(records))
                     return True
-                partly += 1
                 self.trouble = f"the server refused a part of a batch: {refused}"
             except (ApiUnreachable, NotAnApi, LoginRefused) as trouble:
                 if _TOO_LARGE in str(trouble):

@@ -54,7 +54,18 @@ def main(environ: Mapping[str, str] | None = None) -> int:
         _complain(str(error))
         return exit_codes.USAGE
     terminated.grace_seconds = settings.grace_seconds
-    return _with_settings(settings, env, terminated, wake)
+    try:
+        return _with_settings(settings, env, terminated, wake)
+    finally:
+        _be_deaf()
+
+
+def _be_deaf() -> None:
+    """The exit code is decided: nothing may replace it while the interpreter ends, which gives handled signals their
+    default action back (ignored ones stay ignored)."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number in (signal.SIGTERM, signal.SIGALRM, *_FORWARDED):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _with_settings(settings: PodSettings, env: Mapping[str, str], terminated: Termination, wake: Wake) -> int:
@@ -110,7 +121,7 @@ def _run(
     terminated: Termination,
     wake: Wake,
 ) -> int:
-    from bootstrap import task_environ
+    from bootstrap import disk, task_environ
     from bootstrap.commands import Programs
     from bootstrap.console import Console
     from bootstrap.lifecycle import Run
@@ -129,10 +140,10 @@ def _run(
     try:
         spool = Spool(settings.work / "spool")
     except OSError as error:
-        text = f"the work folder {settings.work} cannot be used: {error.strerror or error}"
+        text = f"the work folder {settings.work} cannot be used: {disk.why(error, settings.work)}"
         ending = Ending(Outcome.FAILED, "no work folder", text, exit_codes.FAILED, "setup")
         return _end_unrun(session, settings, claimed.claim, ending, words)
-    console = Console(spool, masker)
+    console = Console(spool, masker, strip_ansi=settings.ansi == "strip")
     died = _watch_over_threads(wake)
     reporter = Reporter(session, claimed.task.id, settings.worker, spool, console.tell)
     pod = Pod(
@@ -194,7 +205,7 @@ def _end_unrun(session: Session, settings: PodSettings, mine: Claim, ending: End
     _complain(ending.message)
     reported = False
     with contextlib.suppress(PodstrapError):
-        outcome.report(session, settings.task, mine, ending, bounds=session.bounds)
+        ending = outcome.report(session, settings.task, mine, ending, bounds=session.bounds)
         reported = True
     words.end(ending, reported=reported)
     return ending.pod_exit_code

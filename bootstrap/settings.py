@@ -40,6 +40,8 @@ class PodSettings:
     cache_max_seconds: float | None = None
     poll_seconds: float = 3.0
     sample_seconds: float = 10.0
+    ansi: str = "keep"
+    """`keep` or `strip`: colours and other escape sequences in the console."""
     queued_at: float | None = None
     """Seconds since the epoch."""
     created_at: float | None = None
@@ -78,6 +80,9 @@ def read(environ: Mapping[str, str]) -> PodSettings:
     package_manager = environ.get(names.PACKAGE_MANAGER, "") or "uv"
     if package_manager not in ("uv", "pip"):
         wrong.append(f"{names.PACKAGE_MANAGER}={package_manager!r} is neither uv nor pip")
+    ansi = environ.get(names.ANSI, "") or "keep"
+    if ansi not in ("keep", "strip"):
+        wrong.append(f"{names.ANSI}={ansi!r} is neither keep nor strip")
     engine = environ.get(names.ENGINE, "") or OWN_ENGINE
     if engine not in (OWN_ENGINE, "clearml-agent"):
         wrong.append(f"{names.ENGINE}={engine!r} is neither podstrap nor clearml-agent")
@@ -109,6 +114,7 @@ def read(environ: Mapping[str, str]) -> PodSettings:
         cache_max_seconds=number(names.CACHE_MAX_DAYS, 0, 0) * 86400 or None,
         poll_seconds=number(names.POLL_SECONDS, 3, 0.05),
         sample_seconds=number(names.SAMPLE_SECONDS, 10, 0.1),
+        ansi=ansi,
         queued_at=number(names.QUEUED_AT, 0, 0) / 1000 or None,
         created_at=number(names.CREATED_AT, 0, 0) / 1000 or None,
         home=environ.get(names.HOME, ""),

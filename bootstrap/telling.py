@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bootstrap import outcome
+from bootstrap import abort, disk, outcome
 from bootstrap.claim import Claimed
 from bootstrap.errors import SetupError
 from bootstrap.outcome import Ending
 from bootstrap.pod import Pod
 from bootstrap.prepared import Checkout, TaskEnvironment
+from bootstrap.process import TaskProcess
+from bootstrap.summary import LargestChild, Summary, peak_property
 from bootstrap.timeline import FIRST_LINE, TIMELINE
 from clearml_api import tasks, workers
 from clearml_api.errors import ApiError
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
 _SOON = Bounds(total_seconds=10.0)
 _GOODBYE = Bounds(connect_seconds=1, read_seconds=2, total_seconds=0)
+_ASK = Bounds(connect_seconds=2, read_seconds=3, total_seconds=0)
 _ONE_STATUS = Bounds(connect_seconds=3, read_seconds=10, total_seconds=0)
 
 
@@ -35,6 +40,11 @@ class Telling:
         self._claim = claimed.claim
         self._sampler: Sampler | None = None
         self._facts: dict[str, str] = {}
+        self._process: TaskProcess | None = None
+        self._started_at = 0.0
+        """When the task's process was started: seconds since the epoch."""
+        self._largest: LargestChild | None = None
+        self._peak_told = 0
 
     def setup_failed(self, error: PodstrapError) -> Ending:
         """The task could not be started: show why, with the failing command's last lines."""
@@ -47,9 +57,11 @@ class Telling:
         return ending
 
     def broke(self, bug: Exception) -> Ending:
-        """An error that is none of ours to expect: show it whole."""
+        """An error that is none of ours to expect: show it whole. A disk that refuses is none of ours."""
         import traceback
 
+        if self._process is None and (refused := disk.as_setup_error(bug, self._pod.settings.work)):
+            return self.setup_failed(refused)
         for line in traceback.format_exception(bug):
             self._pod.console.tell(line.rstrip())
         return outcome.of_bug(f"{type(bug).__name__}: {bug}", "setup" if self._sampler is None else "run")
@@ -87,11 +99,12 @@ class Telling:
                     ),
                 )
 
-    def start_sampling(self) -> None:
-        """Machine use, from now on."""
+    def started(self, process: TaskProcess) -> None:
+        """The task's process runs: machine use from now on."""
         from bootstrap.monitor.sampler import Sampler
 
         pod = self._pod
+        self._process, self._started_at, self._largest = process, time.time(), LargestChild()
         self._sampler = Sampler(
             pod.session,
             task=self._task.id,
@@ -101,8 +114,18 @@ class Telling:
             work=pod.settings.work,
             tell=pod.console.tell,
         )
-        self._sampler.on_peak = pod.words.peak
+        self._sampler.on_peak = self._note_peak
         self._sampler.start()
+
+    def _note_peak(self, memory_bytes: int) -> None:
+        """A checkpoint in the pod's last words, and on the task whenever it grew by a tenth: the kernel may take the
+        whole pod at any moment."""
+        pod = self._pod
+        pod.words.peak(memory_bytes)
+        if memory_bytes > 1.1 * self._peak_told:
+            self._peak_told = memory_bytes
+            self._facts.update(peak_property(memory_bytes))
+            self._report_facts()
 
     def end(self, ending: Ending, seconds: float, seconds_left: Callable[[], float]) -> int:
         """Flush the console, set the status, leave the last word; the pod's exit code.
@@ -110,53 +133,73 @@ class Telling:
         `seconds` is how long the run took, `seconds_left()` how long the telling may take from now.
         """
         pod = self._pod
-        ending = ending.masked(pod.mask)
-        sampler = self._sampler
-        if sampler:
-            sampler.stop()
+        ended_at = time.time()
+        if self._sampler:
+            self._sampler.stop()
+        ending = self._as_seen(self._with_causes(ending)).masked(pod.mask)
         if ending.outcome is Outcome.CLAIM_LOST:
+            pod.reporter.task_gone()
             pod.words.end(ending, reported=True)
             return ending.pod_exit_code
-        peak = f", peak memory {self.peak_memory_bytes / 2**20:.0f} MiB" if sampler else ""
-        pod.console.tell(f"{ending.outcome.value} after {seconds:.1f} s: {ending.reason}{peak}")
+        summary = self._summary(ended_at, ending)
+        pod.console.tell(f"{ending.outcome.value} after {seconds:.1f} s: {ending.reason}")
+        pod.console.tell(summary.sentence())
         pod.words.end(ending, reported=False)
-        self._facts.update(self._summary(ending, seconds))
+        self._facts.update(summary.properties())
         self._report_facts()
         flushed = pod.reporter.finish(seconds_left)
-        reported = ending.outcome is Outcome.DISRUPTED or self._set_status(ending, seconds_left)
-        pod.words.end(ending, reported=reported and flushed)
+        told = ending if ending.outcome is Outcome.DISRUPTED else self._set_status(ending, seconds_left)
+        ending = told or ending
+        pod.words.end(ending, reported=told is not None and flushed)
         self._say_goodbye()
         return ending.pod_exit_code
+
+    def _as_seen(self, ending: Ending) -> Ending:
+        """A failure may be an abort that no poll has seen yet. Not asked when the pod goes: it was asked then."""
+        if ending.outcome is not Outcome.FAILED or self._process is None or self._pod.terminated.is_set():
+            return ending
+        try:
+            return outcome.as_seen(ending, abort.ask(self._pod.session, self._task.id, self._claim, bounds=_ASK))
+        except PodstrapError:
+            return ending  # asked again when the status is set
+
+    def _with_causes(self, ending: Ending) -> Ending:
+        """What the machine says about a failure belongs to its reason: a full disk, errors of the GPUs' driver."""
+        if ending.outcome is not Outcome.FAILED:
+            return ending
+        causes = [disk.full(self._pod.settings.work), *(self._sampler.gpu_errors[-5:] if self._sampler else ())]
+        new = [cause for cause in causes if cause and cause not in ending.message]
+        return replace(ending, message="\n".join((ending.message, *new))) if new else ending
 
     @property
     def peak_memory_bytes(self) -> int:
         """The most that the task's tree was seen to hold; 0 before the first sample."""
         return self._sampler.peak_memory_bytes if self._sampler else 0
 
-    def _summary(self, ending: Ending, seconds: float) -> dict[str, str]:
-        """The run in a few figures, for the task's user properties."""
-        found = {"podstrap_run_seconds": f"{seconds:.1f}", "podstrap_attempt": str(self._claim.attempt)}
-        if ending.exit_code is not None:
-            found["podstrap_exit_code"] = str(ending.exit_code)
-        if self.peak_memory_bytes:
-            found["podstrap_peak_memory_mib"] = f"{self.peak_memory_bytes / 2**20:.0f}"
-        if self._sampler and self._sampler.peak_gpu_memory_mb:
-            found["podstrap_peak_gpu_memory_mib"] = f"{self._sampler.peak_gpu_memory_mb:.0f}"
-        return found
+    def _summary(self, ended_at: float, ending: Ending) -> Summary:
+        sampler, began = self._sampler, self._started_at
+        return Summary(
+            attempt=self._claim.attempt,
+            setup_seconds=(began or ended_at) - self._pod.timeline.started,
+            run_seconds=ended_at - began if began else None,
+            return_code=self._process.poll() if self._process else ending.exit_code,
+            peak_memory_bytes=max(self.peak_memory_bytes, self._largest.peak_bytes() if self._largest else 0),
+            peak_gpu_memory_mib=sampler.peak_gpu_memory_mb if sampler else 0.0,
+            gpu_errors=len(sampler.gpu_errors) if sampler else 0,
+        )
 
-    def _set_status(self, ending: Ending, seconds_left: Callable[[], float]) -> bool:
-        """Tried until it is done or the time is over, which SIGTERM may shorten meanwhile."""
+    def _set_status(self, ending: Ending, seconds_left: Callable[[], float]) -> Ending | None:
+        """Tried until it is done or the time is over, which SIGTERM may shorten meanwhile; None: not done."""
         pod = self._pod
         pause = 0.5
         while True:
             try:
-                outcome.report(pod.session, self._task.id, self._claim, ending, bounds=_ONE_STATUS)
-                return True
+                return outcome.report(pod.session, self._task.id, self._claim, ending, bounds=_ONE_STATUS)
             except PodstrapError as error:
                 refused = isinstance(error, ApiError) and error.code < 500
                 if refused or seconds_left() <= pause:
                     pod.console.tell(f"the final status could not be reported, the controller will: {error}")
-                    return False
+                    return None
             pod.wake.wait(pause)
             pause = min(2 * pause, 10.0, max(0.5, seconds_left() / 2))
 

@@ -1,9 +1,10 @@
-"""The pod's own use and limits from its control group, version 2 or 1 (kernel: Documentation/admin-guide/cgroup-v2.rst
-and cgroup-v1/memory.rst). A file that is not there is a figure that is not told."""
+"""The pod's own use and limits from its control group, version 2 or 1 (kernel: Documentation/admin-guide/cgroup-v2.rst,
+cgroup-v1/memory.rst and cgroup-v1/blkio-controller.rst). A file that is not there is a figure that is not told."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 _GIB = 2.0**30
@@ -22,6 +23,9 @@ class Usage:
     cpu_limit: float | None = None
     """Cores."""
     oom_kills: int | None = None
+    read_bytes: int | None = None
+    """From all block devices, since the start."""
+    written_bytes: int | None = None
 
 
 def read(root: Path = Path("/sys/fs/cgroup")) -> Usage:
@@ -45,6 +49,17 @@ def out_of_memory(before: Usage, after: Usage, seen_bytes: int = 0) -> str:
     return f"{limit}, peak {peak / _GIB:.2f} GiB" if peak else limit
 
 
+def near_limit(root: Path = Path("/sys/fs/cgroup")) -> bool:
+    """Whether more than half of the memory limit is used; cheap."""
+    folder, usage, limit = (
+        (root, "memory.current", "memory.max")
+        if (root / "cgroup.controllers").exists()
+        else (root / "memory", "memory.usage_in_bytes", "memory.limit_in_bytes")
+    )
+    most = _number(folder / limit)
+    return most is not None and 2 * (_number(folder / usage) or 0) > most
+
+
 def _version_2(root: Path) -> Usage:
     quota = _words(root / "cpu.max")
     limit = None
@@ -58,6 +73,8 @@ def _version_2(root: Path) -> Usage:
         cpu_seconds=None if microseconds is None else microseconds / 1e6,
         cpu_limit=limit,
         oom_kills=_keyed(root / "memory.events").get("oom_kill"),
+        read_bytes=_io(root / "io.stat", "rbytes="),
+        written_bytes=_io(root / "io.stat", "wbytes="),
     )
 
 
@@ -73,6 +90,8 @@ def _version_1(root: Path) -> Usage:
         cpu_seconds=None if nanoseconds is None else nanoseconds / 1e9,
         cpu_limit=quota / period if quota and quota > 0 and period else None,
         oom_kills=_keyed(root / "memory" / "memory.oom_control").get("oom_kill"),
+        read_bytes=_io(root / "blkio" / "blkio.throttle.io_service_bytes", "Read"),
+        written_bytes=_io(root / "blkio" / "blkio.throttle.io_service_bytes", "Write"),
     )
 
 
@@ -94,6 +113,15 @@ def _number(file: Path) -> int | None:
     except ValueError:
         return None  # "max"
     return None if value is not None and value >= _UNLIMITED else value
+
+
+def _io(file: Path, what: str) -> int | None:
+    """The sum over devices: `rbytes=N` within a line (version 2), or `MAJOR:MINOR Read N` (version 1, which knows
+    no writer of what the kernel writes back later). None where no device is listed."""
+    words = _words(file)
+    found = [word[len(what) :] for word in words if word.startswith(what)] if what.endswith("=") else []
+    found += [value for word, value in pairwise(words) if word == what]
+    return sum(map(int, found)) if found else None
 
 
 def _keyed(file: Path) -> dict[str, int]:

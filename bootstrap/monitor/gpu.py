@@ -3,13 +3,16 @@
 A device that is cut into MIG instances is told by instance: memory is the instance's own; utilisation, power and
 temperature exist for the whole device only (NVML answers "not supported" for an instance), so they are left out there
 rather than guessed. NVML shows the host's process ids, which mean nothing in a container: use is told per device, never
-per process. A device that is lost in the middle (Xid 79: it fell off the bus) is told once and sampled no more.
+per process. A device that is lost in the middle (Xid 79: it fell off the bus) is told once and sampled no more. AMD's
+GPUs (ROCm) have another library and are not sampled.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+from bootstrap.monitor.xid import XidEvents
 
 
 @dataclass(frozen=True)
@@ -24,18 +27,23 @@ class GpuSample:
     temperature: float | None
     power_watts: float | None
     clock_mhz: float | None
-    ecc_uncorrected: float | None
+    memory_clock_mhz: float | None
+    ecc_corrected: float | None
     """Since the driver was loaded; only where the device counts them."""
+    ecc_uncorrected: float | None
 
 
 class Gpus:
     """The devices that this container sees."""
 
-    def __init__(self, nvml: Any, handles: list[Any]) -> None:
+    def __init__(self, nvml: Any, handles: list[Any], events: XidEvents | None = None) -> None:
         self._nvml = nvml
+        self._events = events
         self._handles = dict(enumerate(handles))
         self._trouble: list[str] = []
         self.peak_memory_mb = 0.0
+        self.errors: list[str] = []
+        """Every error that the driver reported (Xid) since `open`."""
 
     @classmethod
     def open(cls) -> Gpus | None:
@@ -54,15 +62,17 @@ class Gpus:
         except pynvml.NVMLError:
             return None
         handles = [handle for device in devices for handle in _instances(pynvml, device) or [device]]
-        return cls(pynvml, handles) if handles else None
+        return cls(pynvml, handles, XidEvents.open(pynvml, devices)) if handles else None
 
     def sample(self) -> list[GpuSample]:
         """All devices. Raises nothing: a figure that the driver does not give is None."""
         return [row for index in list(self._handles) if (row := self._one(index)) is not None]
 
     def take_trouble(self) -> str:
-        """What went wrong since the last call, for one line in the console."""
-        told, self._trouble = "; ".join(self._trouble), []
+        """What went wrong since the last call, for one line in the console; errors that the driver reported too."""
+        found = self._events.take() if self._events else []
+        self.errors += found
+        told, self._trouble = "; ".join(self._trouble + found), []
         return told
 
     def _one(self, index: int) -> GpuSample | None:
@@ -72,8 +82,10 @@ class Gpus:
         power = self._ask(index, "nvmlDeviceGetPowerUsage")
         temperature = self._ask(index, "nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU)
         clock = self._ask(index, "nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM)
-        errors = self._ask(
-            index, "nvmlDeviceGetTotalEccErrors", nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
+        memory_clock = self._ask(index, "nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM)
+        corrected, uncorrected = (
+            self._ask(index, "nvmlDeviceGetTotalEccErrors", kind, nvml.NVML_VOLATILE_ECC)
+            for kind in (nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED)
         )
         if index not in self._handles:
             return None
@@ -88,7 +100,9 @@ class Gpus:
             temperature=None if temperature is None else float(temperature),
             power_watts=None if power is None else power / 1000,
             clock_mhz=None if clock is None else float(clock),
-            ecc_uncorrected=None if errors is None else float(errors),
+            memory_clock_mhz=None if memory_clock is None else float(memory_clock),
+            ecc_corrected=None if corrected is None else float(corrected),
+            ecc_uncorrected=None if uncorrected is None else float(uncorrected),
         )
 
     def _ask(self, index: int, function: str, *arguments: Any) -> Any:

@@ -23,6 +23,7 @@ from clearml_api import events, workers
 from clearml_api.session import ONCE, Session
 from protocol.errors import PodstrapError
 
+_LOOK_SECONDS = 1.0
 _MIB = 2.0**20
 _GIB = 2.0**30
 
@@ -78,6 +79,11 @@ class Sampler:
         """The most that any one GPU held; 0 without a GPU."""
         return self._gpus.peak_memory_mb if self._gpus else 0.0
 
+    @property
+    def gpu_errors(self) -> list[str]:
+        """What the GPUs' driver reported during the run."""
+        return self._gpus.errors if self._gpus else []
+
     def _main(self) -> None:
         try:
             self._gpus = Gpus.open()
@@ -86,9 +92,12 @@ class Sampler:
             while True:
                 sample = reader.sample(self._gpus)
                 self._tell_lost_gpus()
-                self._note_peak(sample)
+                self._tell_killed(reader)
+                self._note_peak(sample.tree_bytes)
                 self._send(sample, int(time.monotonic() - began))
-                if self._stop.wait(self._seconds):
+                if self._wait(reader):
+                    self._tell_lost_gpus()  # what ended the task may be a moment old
+                    self._tell_killed(reader)
                     return
         except Exception as error:  # whatever a machine's /proc, psutil or driver does: the task is worth more
             self._tell(f"machine use is not sampled any more: {type(error).__name__}: {error}")
@@ -97,11 +106,27 @@ class Sampler:
         if self._gpus and (trouble := self._gpus.take_trouble()):
             self._tell(trouble)
 
-    def _note_peak(self, sample: Sample) -> None:
-        if sample.tree_bytes > self.peak_memory_bytes:
-            self.peak_memory_bytes = sample.tree_bytes
+    def _tell_killed(self, reader: _Reader) -> None:
+        """A worker of the task's that the kernel killed may be all that is ever seen of a lack of memory."""
+        if killed := reader.out_of_memory(self.peak_memory_bytes):
+            self._tell(f"out of memory: the kernel killed a process of this pod ({killed})")
+
+    def _wait(self, reader: _Reader) -> bool:
+        """Until the next sample is due; True: stopped. Meanwhile a pod that comes near its limit is looked at every
+        second, so that the peak is known when the kernel takes it whole."""
+        end = time.monotonic() + self._seconds
+        while not self._stop.wait(min(_LOOK_SECONDS, max(0.0, end - time.monotonic()))):
+            if time.monotonic() >= end:
+                return False
+            if cgroup.near_limit():
+                self._note_peak(reader.tree().resident_bytes)
+        return True
+
+    def _note_peak(self, tree_bytes: int) -> None:
+        if tree_bytes > self.peak_memory_bytes:
+            self.peak_memory_bytes = tree_bytes
             if self.on_peak:
-                self.on_peak(sample.tree_bytes)
+                self.on_peak(tree_bytes)
 
     def _send(self, sample: Sample, second: int) -> None:
         millis = int(time.time() * 1000)
@@ -128,6 +153,14 @@ class Sampler:
                 self._tell(f"a sample of machine use was not taken by the server: {str(error).splitlines()[0]}")
 
 
+@dataclass(frozen=True)
+class _Tree:
+    """Bootstrap's descendants: the task and whatever it started."""
+
+    resident_bytes: int
+    cpu_seconds: float
+
+
 class _Reader:
     """Reads counters and turns them into rates since the last reading."""
 
@@ -137,8 +170,11 @@ class _Reader:
         self._psutil = psutil
         self._work = str(work)
         self._at = time.monotonic()
-        self._cpu = cgroup.read().cpu_seconds
-        self._disk = psutil.disk_io_counters()
+        self._before = cgroup.read()
+        self._cpu = self._before.cpu_seconds
+        self._tree_cpu = self.tree().cpu_seconds
+        read, written = self._before.read_bytes, self._before.written_bytes
+        self._disk = (read, written) if read is not None else _machine_io(psutil)
         self._network = psutil.net_io_counters()
         psutil.cpu_percent()
 
@@ -155,21 +191,26 @@ class _Reader:
             cpu = min(100.0, max(0.0, (pod.cpu_seconds - self._cpu) / passed / cores * 100))
         else:
             cpu = psutil.cpu_percent()
-        disk, network = psutil.disk_io_counters(), psutil.net_io_counters()
+        network, tree = psutil.net_io_counters(), self.tree()
+        disk = (pod.read_bytes, pod.written_bytes) if pod.read_bytes is not None else _machine_io(psutil)
         space = psutil.disk_usage(self._work)
         rates = {
-            "io_read_mbs": _rate(self._disk, disk, "read_bytes", passed),
-            "io_write_mbs": _rate(self._disk, disk, "write_bytes", passed),
-            "network_rx_mbs": _rate(self._network, network, "bytes_recv", passed),
-            "network_tx_mbs": _rate(self._network, network, "bytes_sent", passed),
+            "io_read_mbs": _rate(self._disk[0], disk[0], passed),
+            "io_write_mbs": _rate(self._disk[1], disk[1], passed),
+            "network_rx_mbs": _rate(self._network.bytes_recv, network.bytes_recv, passed),
+            "network_tx_mbs": _rate(self._network.bytes_sent, network.bytes_sent, passed),
         }
+        task_cpu = max(0.0, tree.cpu_seconds - self._tree_cpu) / passed * 100
         self._at, self._cpu, self._disk, self._network = now, pod.cpu_seconds, disk, network
+        self._tree_cpu = tree.cpu_seconds
         machine = {
             "cpu_usage": cpu,
             "memory_used_gb": used / _GIB,
             "memory_free_gb": max(0, limit - used) / _GIB,
             "disk_free_percent": 100.0 - space.percent,
             "disk_free_gb": space.free / _GIB,
+            "task_cpu_percent_of_core": task_cpu,
+            "task_memory_gb": tree.resident_bytes / _GIB,
             **rates,
         }
         stats: dict[str, Any] = {
@@ -182,14 +223,24 @@ class _Reader:
             "network_rx": rates["network_rx_mbs"],
             "network_tx": rates["network_tx_mbs"],
         }
-        return Sample(machine, *_gpu_figures(gpus, stats), self._tree_bytes())
+        return Sample(machine, *_gpu_figures(gpus, stats), tree.resident_bytes)
 
-    def _tree_bytes(self) -> int:
-        found = 0
+    def out_of_memory(self, seen_bytes: int) -> str:
+        """What the kernel killed for memory since the last call, with limit and peak; empty: nothing."""
+        now = cgroup.read()
+        before, self._before = self._before, now
+        return cgroup.out_of_memory(before, now, seen_bytes)
+
+    def tree(self) -> _Tree:
+        """The task's processes, those that are alive."""
+        resident, cpu = 0, 0.0
         for one in descendants():
             with contextlib.suppress(self._psutil.Error):
-                found += self._psutil.Process(one.pid).memory_info().rss
-        return found
+                process = self._psutil.Process(one.pid)
+                times = process.cpu_times()
+                resident += process.memory_info().rss
+                cpu += times.user + times.system
+        return _Tree(resident, cpu)
 
 
 def _gpu_figures(gpus: Gpus | None, stats: dict[str, Any]) -> tuple[dict[str, float], dict[str, Any]]:
@@ -204,6 +255,8 @@ def _gpu_figures(gpus: Gpus | None, stats: dict[str, Any]) -> tuple[dict[str, fl
             "temperature": row.temperature,
             "power_draw": row.power_watts,
             "sm_clock_mhz": row.clock_mhz,
+            "memory_clock_mhz": row.memory_clock_mhz,
+            "ecc_corrected": row.ecc_corrected,
             "ecc_uncorrected": row.ecc_uncorrected,
         }
         series.update({f"gpu_{row.index}_{name}": value for name, value in figures.items() if value is not None})
@@ -215,8 +268,14 @@ def _gpu_figures(gpus: Gpus | None, stats: dict[str, Any]) -> tuple[dict[str, fl
     return series, stats
 
 
-def _rate(before: Any, after: Any, name: str, seconds: float) -> float:
-    """MiB a second between two of psutil's counters; 0 where there are none."""
+def _machine_io(psutil: Any) -> tuple[int | None, int | None]:
+    """Bytes read and written by the whole machine: where the control group does not tell the pod's own."""
+    found = psutil.disk_io_counters()
+    return (found.read_bytes, found.write_bytes) if found else (None, None)
+
+
+def _rate(before: int | None, after: int | None, seconds: float) -> float:
+    """MiB a second between two counters; 0 where there are none."""
     if before is None or after is None:
         return 0.0
-    return max(0.0, float(getattr(after, name) - getattr(before, name))) / _MIB / seconds
+    return max(0, after - before) / _MIB / seconds

@@ -33,9 +33,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Pod:
     """One bootstrap process."""
 
-    def __init__(self, folder: Path, environ: dict[str, str], prefix: Sequence[str | Path] = ()) -> None:
+    def __init__(
+        self, folder: Path, environ: dict[str, str], prefix: Sequence[str | Path] = (), name: str = ""
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.name = name
         self._environ = environ
         self._output = (folder / "output").open("wb")
         self.process = subprocess.Popen(

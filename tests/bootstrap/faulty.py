@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 Answer = tuple[int, bytes]
 Forward = Callable[[bytes], Answer]
 Fault = Callable[[str, bytes, Forward], Answer | None]
-"""Given the endpoint, the body and a way to ask the server itself; None: pass the request on as it is."""
+"""Given the endpoint, the body and a way to ask the server itself; None: pass the request on as it is.
+An answer with status 0 cuts the connection instead."""
 
 
 class Faulty:
@@ -37,6 +38,9 @@ class Faulty:
 
                 endpoint = self.path.strip("/")
                 status, answer = proxy.fault(endpoint, body, forward) or forward(body)
+                if not status:
+                    self.close_connection = True
+                    return
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(answer)))
@@ -46,7 +50,11 @@ class Faulty:
             def log_message(self, *_: object) -> None:
                 """Quiet."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Quiet(ThreadingHTTPServer):
+            def handle_error(self, *_: object) -> None:
+                """Who asked has gone meanwhile."""
+
+        self._server = Quiet(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

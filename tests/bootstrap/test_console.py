@@ -30,9 +30,9 @@ class Kept(Spool):
         return b"".join(data for which, data in self.records if which == stream)
 
 
-def through(chunks: list[bytes], secrets: tuple[str, ...] = ()) -> bytes:
+def through(chunks: list[bytes], secrets: tuple[str, ...] = (), strip_ansi: bool = False) -> bytes:
     spool = Kept()
-    lines = Console(spool, Masker(secrets), echo=-1).stream(OUT)
+    lines = Console(spool, Masker(secrets), echo=-1, strip_ansi=strip_ansi).stream(OUT)
     for chunk in chunks:
         lines.feed(chunk)
     lines.close()
@@ -67,6 +67,24 @@ def test_progress_bars_collapse_to_their_last_state() -> None:
     states = b"".join(b"%d%%\r" % n for n in range(1000))
     assert through([states, b"finished\n"]).splitlines()[-1] == b"finished"
     assert len(through([states, b"finished\n"])) < 100
+
+
+COLOURS = b"\x1b[1;31mred\x1b[0m \x1b]8;;https://example.org\x1b\\link\x1b]8;;\x07 \x1b(B\x1b[2K\x1b=end\n"
+
+
+def test_escape_sequences_are_kept_or_taken_out_as_the_settings_say() -> None:
+    assert through([COLOURS]) == COLOURS
+    assert through([COLOURS], strip_ansi=True) == b"red link end\n"
+    assert through([b"hush\x1b[1m-hush\n"], ("hush-hush",), strip_ansi=True) == b"********\n"
+    assert through([b"\x1b", b"[3", b"2mgreen\x1b[", b"m\n"], strip_ansi=True) == b"green\n"
+
+
+@given(st.binary())
+def test_taking_escape_sequences_out_takes_no_line_and_no_ordinary_text(data: bytes) -> None:
+    plain = data.replace(b"\x1b", b"").replace(b"\r", b"").replace(b"\x00", b"") + b"\n"
+    assert through([plain], strip_ansi=True) == plain
+    odd = data.replace(b"\r", b"").replace(b"\x00", b"") + b"\n"
+    assert through([odd], strip_ansi=True).count(b"\n") == odd.count(b"\n")
 
 
 def test_nul_and_binary_bytes_are_survived() -> None:

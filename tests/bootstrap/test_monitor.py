@@ -35,9 +35,17 @@ def test_version_2_as_the_kernel_documents_it(tmp_path: Path) -> None:
             "memory.events": "low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 0\n",
             "cpu.max": "150000 100000\n",
             "cpu.stat": "usage_usec 2500000\nuser_usec 2000000\nsystem_usec 500000\n",
+            "io.stat": (
+                "8:16 rbytes=1459200 wbytes=314773504 rios=192 wios=353 dbytes=0 dios=0\n"
+                "8:0 rbytes=90430464 wbytes=299008000 rios=8950 wios=1252 dbytes=50331648 dios=3021\n"
+            ),
         },
     )
-    assert cgroup.read(root) == cgroup.Usage(1 << 30, 2 << 30, 3 << 29, 2.5, 1.5, 1)
+    io = (1459200 + 90430464, 314773504 + 299008000)
+    assert cgroup.read(root) == cgroup.Usage(1 << 30, 2 << 30, 3 << 29, 2.5, 1.5, 1, *io)
+    assert not cgroup.near_limit(root)
+    (root / "memory.current").write_text("1073741825\n")
+    assert cgroup.near_limit(root)
 
 
 def test_version_2_without_limits_and_on_an_older_kernel(tmp_path: Path) -> None:
@@ -65,9 +73,14 @@ def test_version_1_as_the_kernel_documents_it(tmp_path: Path) -> None:
             "cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
             "cpu,cpuacct/cpu.cfs_period_us": "100000\n",
             "cpu,cpuacct/cpuacct.usage": "2500000000\n",
+            "blkio/blkio.throttle.io_service_bytes": (
+                "8:0 Read 4096\n8:0 Write 8192\n8:0 Sync 0\n8:0 Async 12288\n8:0 Discard 0\n8:0 Total 12288\n"
+                "8:16 Read 1\n8:16 Write 2\n8:16 Sync 0\n8:16 Async 3\n8:16 Discard 0\n8:16 Total 3\nTotal 12291\n"
+            ),
         },
     )
-    assert cgroup.read(root) == cgroup.Usage(1 << 30, None, 3 << 29, 2.5, None, 2)
+    assert cgroup.read(root) == cgroup.Usage(1 << 30, None, 3 << 29, 2.5, None, 2, 4097, 8194)
+    assert not cgroup.near_limit(root), "without a limit nothing is near it"
 
 
 def test_version_1_with_cpu_and_cpuacct_in_folders_of_their_own(tmp_path: Path) -> None:
@@ -96,14 +109,23 @@ def test_this_machines_own_control_groups_are_read() -> None:
     assert found.cpu_seconds is not None and found.cpu_seconds > 0
 
 
+def built(folder: Path, *more: str) -> Path:
+    source = Path(__file__).with_name("fake_nvml.c")
+    words = ["cc", "-shared", "-fPIC", "-Wall", "-Werror", *more, "-o", str(folder / "libnvidia-ml.so.1"), str(source)]
+    subprocess.run(words, check=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small libnvidia-ml.so.1."""
-    folder = tmp_path_factory.mktemp("nvml")
-    source = Path(__file__).with_name("fake_nvml.c")
-    words = ["cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(folder / "libnvidia-ml.so.1"), str(source)]
-    subprocess.run(words, check=True)
-    return folder
+    return built(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture(scope="session")
+def old_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without the functions that an old library lacks."""
+    return built(tmp_path_factory.mktemp("nvml"), "-DOLD")
 
 
 def sampled(nvml: Path, rounds: int = 1, **variables: str) -> list[dict]:
@@ -137,8 +159,35 @@ def test_each_gpu_tells_what_it_can(nvml: Path) -> None:
         "temperature": 61.0,
         "power_watts": 350.0,
         "clock_mhz": 1980.0,
-        "ecc_uncorrected": None,
+        "memory_clock_mhz": 2619.0,
+        "ecc_corrected": 7.0,
+        "ecc_uncorrected": 0.0,
     }
+
+
+def test_an_old_library_tells_what_it_has(old_nvml: Path) -> None:
+    (only,) = sampled(old_nvml, FAKE_GPUS="1", FAKE_XIDS="79")
+    assert only["trouble"] == ""
+    assert only["rows"][0]["utilization"] == 50.0
+    assert only["rows"][0]["ecc_corrected"] is only["rows"][0]["ecc_uncorrected"] is None
+
+
+def test_xid_errors_are_told_once_with_what_they_mean(nvml: Path) -> None:
+    first, second = sampled(nvml, 2, FAKE_GPUS="2", FAKE_XIDS="79 31 999")
+    assert first["trouble"].split("; ")[0].startswith("GPU 0: the driver reports Xid 79, the GPU fell off the bus")
+    assert "Xid 31, a memory page fault" in first["trouble"]
+    assert first["trouble"].endswith("GPU 0: the driver reports Xid 999")
+    assert second["trouble"] == ""
+
+
+def test_the_xid_of_a_mig_instance_names_it(nvml: Path) -> None:
+    (only,) = sampled(nvml, FAKE_GPUS="1", FAKE_MIG="1", FAKE_XIDS="94")
+    assert only["trouble"].startswith("GPU 0 (MIG instance 3): the driver reports Xid 94")
+
+
+def test_a_device_without_events_is_sampled_all_the_same(nvml: Path) -> None:
+    (only,) = sampled(nvml, FAKE_GPUS="1", FAKE_NO_EVENTS="1", FAKE_XIDS="79")
+    assert (len(only["rows"]), only["trouble"]) == (1, "")
 
 
 def test_mig_instances_tell_their_memory_and_nothing_is_guessed(nvml: Path) -> None:
@@ -161,6 +210,19 @@ def test_without_driver_or_device_there_is_nothing_to_sample(nvml: Path, variabl
     assert sampled(nvml, **variables) == []
 
 
+def test_what_the_gpus_driver_reported_is_a_part_of_the_failures_reason(api, queued, start, nvml: Path) -> None:
+    task = queued("import sys, time\ntime.sleep(1.5)\nsys.exit('CUDA error')")
+    pod = start(task, LD_LIBRARY_PATH=str(nvml), FAKE_GPUS="1", FAKE_XIDS="79", PODSTRAP_SAMPLE_SECONDS="1")
+    assert pod.wait(30) == 1
+    found = support.task(api, task)
+    assert "CUDA error" in found.status_message
+    assert "GPU 0: the driver reports Xid 79, the GPU fell off the bus" in found.status_message
+    last = support.console(api, task).splitlines()[-1]
+    assert "peak GPU memory 20480 MiB, 1 GPU error" in last
+    series = api.call("events.scalar_metrics_iter_histogram", {"task": task})[":monitor:gpu"]
+    assert {"gpu_0_utilization", "gpu_0_ecc_corrected", "gpu_0_power_draw", "gpu_0_sm_clock_mhz"} <= set(series)
+
+
 def begin(api, task: str, folder: Path, told: list[str]) -> Sampler:
     return Sampler(api, task=task, queue="", worker=f"podstrap:{task}", seconds=0.2, work=folder, tell=told.append)
 
@@ -179,7 +241,7 @@ def test_samples_are_scalars_of_the_task_and_the_pod_is_a_worker(api, tmp_path: 
         sampler.start()
         wanted = {
             "cpu_usage", "memory_used_gb", "memory_free_gb", "disk_free_percent", "io_read_mbs", "io_write_mbs",
-            "network_rx_mbs", "network_tx_mbs",
+            "network_rx_mbs", "network_tx_mbs", "task_cpu_percent_of_core", "task_memory_gb",
         }  # fmt: skip
         support.until(lambda: wanted <= set(series()), 20, lambda: f"{series().keys()} {told}")
         support.until(lambda: sampler.peak_memory_bytes > 50 << 20, 20)

@@ -12,6 +12,7 @@ from bootstrap.errors import EnvironmentBuildError, RepositoryError
 from bootstrap.masking import secrets_of
 from bootstrap.monitor import cgroup
 from bootstrap.settings import read
+from bootstrap.summary import Summary
 from bootstrap.task_environ import of_docker_arguments
 from clearml_api.models import Task
 from protocol.claim import RUNTIME_KEY, Claim
@@ -102,12 +103,43 @@ def task(status: str = "in_progress", claim: Claim | None = MINE, **fields: obje
         (task("queued"), Verdict.LEAVE),
         (task("stopped"), Verdict.ABORT),
         (task(status_message="stopping"), Verdict.ABORT),
+        (task(system_tags=("archived",)), Verdict.ABORT),
+        (task("completed", system_tags=("archived",)), Verdict.GO_ON),
         (task("completed"), Verdict.GO_ON),
         (task("failed"), Verdict.GO_ON),
     ],
 )
 def test_verdicts(found, verdict) -> None:
     assert judge(found, MINE).verdict is verdict
+
+
+def test_a_failure_is_seen_in_the_light_of_what_the_server_says() -> None:
+    failed = outcome.of_return_code(-15, ["bye"])
+    assert outcome.as_seen(failed, judge(task(), MINE)) == failed
+    stopped = outcome.as_seen(failed, judge(task(status_message="stopping"), MINE))
+    assert (stopped.outcome, stopped.pod_exit_code, stopped.exit_code) == (Outcome.STOPPED, 0, 143)
+    assert "stopped by a user" in stopped.reason and "bye" in stopped.message
+    lost = outcome.as_seen(failed, judge(task(claim=None), MINE))
+    assert (lost.outcome, lost.pod_exit_code) == (Outcome.CLAIM_LOST, 0)
+    done = outcome.of_return_code(0, [])
+    assert outcome.as_seen(done, judge(task("stopped"), MINE)) == done
+
+
+@pytest.mark.parametrize(
+    ("figures", "sentence"),
+    [
+        (Summary(1, 0.5), "setup 0.50 s"),
+        (Summary(2, 0.5, 3.0, 0), "setup 0.50 s, run 3.00 s, exit code 0"),
+        (
+            Summary(1, 1, 2, -9, 5 << 20, 1024.0, 2),
+            "setup 1.00 s, run 2.00 s, exit code 137 (SIGKILL), peak memory 5 MiB, peak GPU memory 1024 MiB, "
+            "2 GPU errors",
+        ),
+    ],
+)
+def test_the_summary_tells_what_there_is(figures: Summary, sentence: str) -> None:
+    assert figures.sentence() == sentence
+    assert figures.properties()["podstrap_attempt"] == str(figures.attempt)
 
 
 def test_abort_callback_waits_as_long_as_the_sdk_asks_but_not_for_ever() -> None:

@@ -112,6 +112,25 @@ def test_every_line_arrives_once_and_in_order(api, proxy, make, fault) -> None:
     assert shown(api, task) == LINES
 
 
+def test_a_server_that_stores_a_little_at_each_try_gets_it_all(api, proxy, make, monkeypatch) -> None:
+    monkeypatch.setattr("bootstrap.reporter._LONGEST_PAUSE", 1.5)
+
+    def one_by_one(number: int, body: bytes, forward: Forward) -> Answer | None:
+        every = body.split(b"\n")
+        if number > 7:
+            return None
+        forward(every[0])
+        return batch_answer(1, len(every) - 1, "index busy")
+
+    sender, task = make()
+    proxy.fault = of_batches(one_by_one)
+    for line in LINES:
+        sender.put(line)
+    sender.reporter.start()
+    assert sender.finish(60)
+    assert shown(api, task) == LINES
+
+
 def test_events_that_stay_refused_are_told_and_hold_up_nothing(api, proxy, make) -> None:
     def never(number: int, body: bytes, forward: Forward) -> Answer | None:
         good = [one for one in body.split(b"\n") if json.loads(one)["msg"] != "line 7"]
@@ -174,6 +193,19 @@ def test_a_server_that_never_takes_them_does_not_hold_the_end(proxy, make) -> No
     assert not sender.finish(2)
     assert time.monotonic() - began < 4
     assert "503" in sender.reporter.trouble
+
+
+def test_a_batch_that_was_stored_just_before_the_time_is_over_is_not_sent_blindly_once_more(api, proxy, make) -> None:
+    def stored_unheard(number: int, body: bytes, forward: Forward) -> Answer | None:
+        return (forward(body), (502, b""))[1] if number == 0 else None
+
+    sender, task = make()
+    proxy.fault = of_batches(stored_unheard)
+    for line in LINES:
+        sender.put(line)
+    sender.reporter.start()
+    assert not sender.finish(1.0), "too short for a look at what the server has"
+    assert shown(api, task) == LINES
 
 
 @pytest.mark.parametrize("seed", [1, 2])

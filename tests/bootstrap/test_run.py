@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import socket
 import threading
@@ -51,6 +52,23 @@ def test_a_pod_that_is_taken_away_leaves_75_and_the_task_to_the_next_pod(api, qu
     assert ("saved at signal 15" in text) == (code == ENDLESS)
 
 
+def test_no_signal_replaces_the_exit_code_while_the_interpreter_ends(api, queued, start, tmp_path) -> None:
+    """Seen as exit code -14: the alarm that SIGTERM sets went off when its handler was already gone."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, signal\n"
+        "def tell():\n"
+        "    numbers = (signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)\n"
+        "    print('TIMER', signal.getitimer(signal.ITIMER_REAL)[0], [signal.getsignal(n).name for n in numbers])\n"
+        "atexit.register(tell)\n"
+    )
+    task = queued(ENDLESS)
+    pod = start(task, PYTHONPATH=f"{tmp_path}:{support.REPOSITORY_ROOT}", PODSTRAP_GRACE_SECONDS="60")
+    running(api, task, pod)
+    pod.process.send_signal(signal.SIGTERM)
+    assert pod.wait(20) == 75
+    assert "TIMER 0.0 ['SIG_IGN', 'SIG_IGN', 'SIG_IGN', 'SIG_IGN']" in pod.output()
+
+
 def test_a_queue_may_choose_to_fail_instead(api, queued, start) -> None:
     task = queued(ENDLESS)
     pod = start(task, PODSTRAP_ON_DISRUPTION="fail")
@@ -84,6 +102,44 @@ def test_an_abort_is_noticed_and_the_callback_waited_for(api, queued, start) -> 
     assert pod.wait(15) == 0
     assert support.task(api, task).status == "stopped"
     assert pod.message().outcome is Outcome.STOPPED
+
+
+def test_an_abort_is_noticed_within_five_seconds_at_the_default_interval(api, queued, start) -> None:
+    task = queued(ENDLESS)
+    pod = start(task, PODSTRAP_POLL_SECONDS="")
+    running(api, task, pod)
+    support.until(lambda: support.task(api, task).last_worker, 20, pod.output)
+    api.call("tasks.stop", {"task": task})
+    support.until(lambda: "aborted:" in pod.output(), 5, pod.output)
+    assert pod.wait(15) == 0
+
+
+def test_a_task_that_is_archived_while_it_runs_is_stopped(api, queued, start) -> None:
+    task = queued(ENDLESS)
+    pod = start(task)
+    running(api, task, pod)
+    api.call("tasks.archive", {"tasks": [task]})
+    assert pod.wait(15) == 0
+    found = support.task(api, task)
+    assert (found.status, found.status_reason) == ("stopped", "the task was archived")
+    assert "saved at signal 15" in support.console(api, task)
+
+
+def test_signals_reach_the_task(api, queued, start) -> None:
+    names = ("SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP")
+    task = queued(
+        "import signal, time\n"
+        "def told(number, frame): print('told', signal.Signals(number).name, flush=True)\n"
+        f"for name in {names!r}: signal.signal(getattr(signal, name), told)\n"
+        "print('running', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    pod = start(task)
+    running(api, task, pod)
+    for name in names:
+        pod.process.send_signal(getattr(signal, name))
+        support.until(lambda name=name: f"told {name}" in pod.output(), 10, pod.output)
+    assert pod.process.poll() is None
 
 
 @pytest.mark.parametrize("how", ["reset", "deleted", "claimed by another"])
@@ -300,7 +356,9 @@ def test_sigterm_before_the_claim_is_no_failure_of_the_task(api, server_environ,
     assert support.task(api, task).status == "queued"
 
 
-def test_a_task_that_ends_because_of_its_abort_is_stopped_not_failed(api, queued, start, tmp_path) -> None:
+@pytest.mark.parametrize("how", ["stop", "reset"])
+def test_a_task_that_ends_because_of_its_abort_is_stopped_not_failed(api, queued, start, tmp_path, how) -> None:
+    """It ended before the next poll saw why: neither the task nor the pod's Job has failed."""
     code = f"""
 import pathlib, sys, time
 print("running", flush=True)
@@ -312,10 +370,46 @@ sys.exit("ended by its own callback")
     pod = start(task, PODSTRAP_POLL_SECONDS="600")
     running(api, task, pod)
     support.until(lambda: support.task(api, task).last_worker, 20, pod.output)
-    api.call("tasks.stop", {"task": task})
+    api.call(f"tasks.{how}", {"task": task})
     (tmp_path / "go").touch()
-    pod.wait(20)
-    assert support.task(api, task).status == "stopped"
+    assert pod.wait(20) == 0
+    assert support.task(api, task).status == {"stop": "stopped", "reset": "created"}[how]
+    assert pod.message().outcome is {"stop": Outcome.STOPPED, "reset": Outcome.CLAIM_LOST}[how]
+    if how == "stop":
+        assert "podstrap: stopped after" in support.console(api, task)
+        assert "exit code 1" in support.console(api, task).splitlines()[-1]
+
+
+def properties(api, task: str) -> dict[str, str]:
+    answer = api.call("tasks.get_by_id", {"task": task})["task"]
+    return {name: row["value"] for name, row in answer["hyperparams"].get("properties", {}).items()}
+
+
+def test_the_run_in_figures_stands_at_the_end_of_the_console_and_on_the_task(api, queued, start) -> None:
+    task = queued("import os\nx = bytearray(200 << 20)\nos.kill(os.getpid(), 11)")
+    assert start(task, PODSTRAP_SAMPLE_SECONDS="600").wait(30) == 139
+    last = support.console(api, task).splitlines()[-1]
+    found = re.fullmatch(
+        r"podstrap: setup (\S+) s, run (\S+) s, exit code 139 \(SIGSEGV\), peak memory (\d+) MiB", last
+    )
+    assert found, last
+    assert 200 <= int(found[3]) < 260
+    told = properties(api, task)
+    assert float(told["podstrap_setup_seconds"]) == float(found[1]) > 0
+    assert float(told["podstrap_run_seconds"]) == float(found[2]) > 0
+    assert (told["podstrap_exit_code"], told["podstrap_signal"], told["podstrap_attempt"]) == ("139", "SIGSEGV", "1")
+    assert told["podstrap_peak_memory_mib"] == found[3]
+
+
+def test_the_peak_is_on_the_task_before_the_end(api, queued, start) -> None:
+    """The kernel may take the whole pod at once: what it held must be known by then."""
+    task = queued("import time\nx = bytearray(200 << 20)\nprint('running', flush=True)\ntime.sleep(600)")
+    pod = start(task, PODSTRAP_SAMPLE_SECONDS="0.3")
+    support.until(lambda: int(properties(api, task).get("podstrap_peak_memory_mib", 0)) >= 200, 20, pod.output)
+    pod.process.kill()
+    pod.wait()
+    assert pod.message().outcome is Outcome.RUNNING
+    assert (pod.message().peak_memory_bytes or 0) >= 200 << 20
 
 
 def test_the_claim_is_five_requests(api, server_environ, queued, start) -> None:
