@@ -28,7 +28,7 @@ NODE_LOST_SECONDS = 8
 _WITH_US = ("setpriv", "--pdeathsig", "KILL")
 """The kernel ends them when the tests are killed."""
 _CLIENT_QPS = ("--kube-api-qps=300", "--kube-api-burst=600")
-"""As a busy cluster sets them; the defaults (20 a second) would measure themselves."""
+"""As a big cluster sets them; with the defaults a test would wait for them most of its time."""
 
 
 class ControlPlane:
@@ -201,12 +201,12 @@ class ControlPlane:
     def _kube_controller_manager_words(self) -> list[str]:
         return [
             "--kubeconfig=admin.kubeconfig", "--leader-elect=false", "--secure-port=0", "--root-ca-file=ca.crt",
-            "--service-account-private-key-file=accounts.key", *_CLIENT_QPS, "--concurrent-job-syncs=10",
+            "--service-account-private-key-file=accounts.key", *self._qps, "--concurrent-job-syncs=10",
             f"--node-monitor-grace-period={NODE_LOST_SECONDS}s", "--node-monitor-period=1s",
         ]  # fmt: skip
 
     def _kube_scheduler_words(self) -> list[str]:
-        return ["--kubeconfig=admin.kubeconfig", "--leader-elect=false", "--secure-port=0", *_CLIENT_QPS]
+        return ["--kubeconfig=admin.kubeconfig", "--leader-elect=false", "--secure-port=0", *self._qps]
 
 
 def _port() -> int:

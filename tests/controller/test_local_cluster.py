@@ -174,7 +174,7 @@ def test_pod_that_ignores_sigterm_is_killed_after_its_grace(cluster: LocalCluste
 
 def test_stopped_job_stays_as_a_record_and_makes_no_pod(cluster: LocalCluster, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    cluster.create(manifest(ANSWERS_TERM.format(ready=str(ready), go="/nonexistent")))
+    cluster.create(manifest(ANSWERS_TERM.format(ready=str(ready), go=str(tmp_path / "never"))))
     until(cluster, lambda: touched(ready))
     cluster.stop(only(cluster))
     job = over(cluster)
