@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test test-cluster lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start
+.PHONY: help setup run test test-cluster lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch chart soak clean tools bench-cold-start
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -69,6 +69,9 @@ bench-dispatch: setup  ## Milliseconds from queue to Job beside a bare loop and 
 
 bench-watch: setup  ## Resident memory of a controller that watches 10,000 Jobs and pods, under churn (JOBS_WATCHED=)
 	@$(BIN)/python bench/watch.py
+
+chart: setup  ## Write what in the chart follows from the code: its schema, Role, table of values, plain manifests
+	$(BIN)/python -m charts.generate "$$($(BIN)/python -c 'from tests.cluster import tools; print(tools.helm())')"
 
 soak: setup  ## The fault tests with many seeds (SEEDS=50 on one machine, CRASH_SEEDS=200 on Kubernetes)
 	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) $(BIN)/pytest tests/faults --timeout 3600
