@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test test-cluster lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch chart soak clean tools bench-cold-start
+.PHONY: help setup run test test-cluster lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch install chart soak clean tools bench-cold-start
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -69,6 +69,15 @@ bench-dispatch: setup  ## Milliseconds from queue to Job beside a bare loop and 
 
 bench-watch: setup  ## Resident memory of a controller that watches 10,000 Jobs and pods, under churn (JOBS_WATCHED=)
 	@$(BIN)/python bench/watch.py
+
+install:  ## On the cluster of your kubeconfig, without helm: deploy/podstrap.yaml (CLEARML_API_ACCESS_KEY=, CLEARML_API_SECRET_KEY=)
+	@kubectl get namespace podstrap >/dev/null 2>&1 || kubectl create namespace podstrap
+	@kubectl -n podstrap get secret podstrap-clearml >/dev/null 2>&1 || { \
+	  test -n "$$CLEARML_API_ACCESS_KEY" -a -n "$$CLEARML_API_SECRET_KEY" || { \
+	  echo "make: give CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY (ClearML's web page: Settings, Workspace, Create new credentials)" >&2; exit 1; }; \
+	  printf 'CLEARML_API_ACCESS_KEY=%s\nCLEARML_API_SECRET_KEY=%s\n' "$$CLEARML_API_ACCESS_KEY" "$$CLEARML_API_SECRET_KEY" | \
+	  kubectl -n podstrap create secret generic podstrap-clearml --from-env-file=/dev/stdin; }
+	kubectl apply -f deploy/podstrap.yaml
 
 chart: setup  ## Write what in the chart follows from the code: its schema, Role, table of values, plain manifests
 	$(BIN)/python -m charts.generate "$$($(BIN)/python -c 'from tests.cluster import tools; print(tools.helm())')"

@@ -155,8 +155,9 @@ def with_table(page: str) -> str:
 
 def manifests(helm: Path) -> str:
     """What `kubectl apply -f` takes, from deploy/values.yaml."""
-    words = [helm, "template", "podstrap", CHART, "--namespace", NAMESPACE, "--values", DEPLOY / "values.yaml"]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)  # noqa: S603
+    words: list[str | Path] = [helm, "template", "podstrap", CHART, "--namespace", NAMESPACE]
+    words += ["--values", DEPLOY / "values.yaml"]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
     return _WRITTEN.format("charts/podstrap and deploy/values.yaml") + done.stdout
 
 
@@ -172,7 +173,7 @@ def main(words: list[str]) -> None:
 
 def _settings_keys() -> list[str]:
     settings = settings_file.json_schema()["$defs"]["Settings"]["properties"]
-    return sorted(settings)
+    return sorted(map(str, settings))
 
 
 def _values(node: yaml.MappingNode, path: tuple[str, ...], lines: list[str], value: Any) -> Iterator[Value]:
@@ -207,11 +208,10 @@ def _property(one: Value, every: list[Value], controller: dict[str, Schema]) -> 
     if one.path[0] == "agentk8sglue" and len(one.path) == 2 and one.path[1] in controller:
         return {**described, **_setting(one, controller[one.path[1]])}
     special = _SPECIAL.get(one.name, {})
+    if isinstance(one.default, dict) and one.default:
+        return {**described, **_section(one.path, every, controller), **special}
     if isinstance(one.default, dict):
-        section = _section(one.path, every, controller) if one.default else {"type": "object"}
-        return {**described, "default": one.default, **section, **special} if not one.default else {
-            **described, **section, **special
-        }  # fmt: skip
+        return {**described, "default": {}, "type": "object", **special}
     types = {bool: "boolean", int: "integer", str: "string", list: "array"}
     kind = special or {"type": types[type(one.default)]}
     return {**described, "default": one.default, **_or_null(kind)}

@@ -126,7 +126,10 @@ agentk8sglue:
   containerSecurityContext: {readOnlyRootFilesystem: false}
   nodeSelector: {fleet: agent-nodes}
   tolerations: [{key: a, operator: Exists}]
-  affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, preference: {matchExpressions: [{key: a, operator: Exists}]}}]}}
+  affinity:
+    nodeAffinity:
+      preferredDuringSchedulingIgnoredDuringExecution:
+        - {weight: 1, preference: {matchExpressions: [{key: a, operator: Exists}]}}
   volumes: [{name: yourvolume, nfs: {server: 192.168.0.1, path: /var/nfs/mount}}]
   volumeMounts: [{name: yourvolume, mountPath: /yourpath, subPath: userfolder}]
   fileMounts: [{name: integration.py, folderPath: /mnt/python, fileContent: "def f(): pass"}]
@@ -191,7 +194,9 @@ agentk8sglue: {replicaCount: 3, apiServerUrlReference: "https://clearml.example.
     "OpenShift": KEYS
     + """
 agentk8sglue: {podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}}
-podstrap: {cache: {persistentVolumeClaim: {existingClaim: shared}, fsGroup: null}, certificates: {secret: bundle, key: all.pem}}
+podstrap:
+  cache: {persistentVolumeClaim: {existingClaim: shared}, fsGroup: null}
+  certificates: {secret: bundle, key: all.pem}
 """,
     "drained by a Job": KEYS + "podstrap: {runAs: Job, drain: {timeoutSeconds: 3600, failOnTaskFailure: true}}\n",
     "drained by a CronJob": KEYS + 'podstrap: {runAs: CronJob, drain: {schedule: "0 * * * *"}, logFormat: json}\n',

@@ -4,13 +4,14 @@ changed, rolled back and removed on a real control plane, and its Role is enough
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 import yaml
 
 from charts import generate
@@ -21,8 +22,15 @@ from controller.values_chart import IGNORED
 from tests import support
 from tests.cluster import tools
 from tests.cluster.chart import (
-    CHART, Helm, Refused, controller, only, path_of, pod_template, pull_secret, settings_text,
-)  # fmt: skip
+    CHART,
+    Helm,
+    Refused,
+    controller,
+    path_of,
+    pod_template,
+    pull_secret,
+    settings_text,
+)
 from tests.cluster.chart_values import KEYS, MATRIX, OFFICIAL, OTHER
 from tests.cluster.conftest import World, job_reason, steps
 from tests.cluster.control_plane import ControlPlane
@@ -87,9 +95,7 @@ def test_helm_finds_nothing_to_say(offline_helm: Helm) -> None:
 
 
 @pytest.mark.parametrize("name", MATRIX)
-def test_kubernetes_takes_it_and_the_controller_reads_it(
-    name: str, helm: Helm, world: World, tmp_path: Path
-) -> None:
+def test_kubernetes_takes_it_and_the_controller_reads_it(name: str, helm: Helm, world: World, tmp_path: Path) -> None:
     kube, other = world.plane.kube, f"{world.namespace}-b"
     values = MATRIX[name].replace(OTHER, other)
     objects = helm.rendered(values, world.namespace)
@@ -123,7 +129,7 @@ def test_the_role_is_the_one_of_the_code(name: str, offline_helm: Helm) -> None:
 
 
 def is_generated(one: Object, wanted: list[Object]) -> bool:
-    return one["metadata"]["name"] == wanted[0]["metadata"]["name"]
+    return bool(one["metadata"]["name"] == wanted[0]["metadata"]["name"])
 
 
 def comparable(one: Object) -> Object:
@@ -175,8 +181,36 @@ def test_tasks_and_the_controller_get_clearml_conf_proxy_and_certificates_alike(
         mounts = {one["mountPath"] for one in container["volumeMounts"]}
         assert variables["HTTPS_PROXY"] == "http://proxy:3128"
         assert "$(KUBERNETES_SERVICE_HOST)" in variables["NO_PROXY"] and ".example.org" in variables["NO_PROXY"]
-        for name, folder in (("SSL_CERT_FILE", "/etc/podstrap-certificates"), ("CLEARML_CONFIG_FILE", "/etc/podstrap-clearml")):
+        for name, folder in (
+            ("SSL_CERT_FILE", "/etc/podstrap-certificates"),
+            ("CLEARML_CONFIG_FILE", "/etc/podstrap-clearml"),
+        ):
             assert str(variables[name]).startswith(folder) and folder in mounts
+
+
+@pytest.mark.parametrize(
+    ("more", "context", "volume"),
+    [
+        ({"podstrap": {"cache": {"persistentVolumeClaim": {"create": True}}}},
+         {"fsGroup": 1000, "fsGroupChangePolicy": "OnRootMismatch"},
+         {"persistentVolumeClaim": {"claimName": "podstrap-cache"}}),
+        ({"podstrap": {"cache": {"persistentVolumeClaim": {"existingClaim": "mine"}}},
+          "agentk8sglue": {"basePodTemplate": {"podSecurityContext": {"fsGroup": 7}}}},
+         {"fsGroup": 7}, {"persistentVolumeClaim": {"claimName": "mine"}}),
+        ({"podstrap": {"cache": {"persistentVolumeClaim": {"create": True}, "fsGroup": None}}},
+         None, {"persistentVolumeClaim": {"claimName": "podstrap-cache"}}),
+        ({"podstrap": {"cache": {"hostPath": "/var/x"}}},
+         None, {"hostPath": {"path": "/var/x", "type": "DirectoryOrCreate"}}),
+        ({}, None, {"emptyDir": {}}),
+    ],
+)  # fmt: skip
+def test_tasks_share_the_cache_and_need_not_be_root(
+    more: dict[str, Any], context: Object | None, volume: Object, offline_helm: Helm
+) -> None:
+    objects = offline_helm.rendered({**yaml.safe_load(KEYS), **more})
+    spec = render(settings=settings_file.load_text(settings_text(objects)))["spec"]["template"]["spec"]
+    assert spec.get("securityContext") == context
+    assert {"name": "podstrap-cache", **volume} in spec["volumes"]
 
 
 def test_a_change_of_settings_or_credentials_is_a_new_pod_and_nothing_else_is(offline_helm: Helm) -> None:
@@ -262,8 +296,7 @@ def values_of(world: World, *names: str, **more: Any) -> dict[str, Any]:
         "agentk8sglueKey": environ["CLEARML_API_ACCESS_KEY"],
         "agentk8sglueSecret": environ["CLEARML_API_SECRET_KEY"],
     }
-    claim = {"persistentVolumeClaim": {"create": True}}
-    return {"clearml": keys, "agentk8sglue": glue, "podstrap": {"cache": claim}}
+    return {"clearml": keys, "agentk8sglue": glue}
 
 
 def deployment(world: World) -> Object:
@@ -279,10 +312,24 @@ def started(world: World, name: str) -> support.Process:
     return process
 
 
+@pytest.fixture
+def volume(world: World) -> Iterator[str]:
+    """A storage class with one volume, which a claim of the test takes."""
+    kube, name = world.plane.kube, world.namespace
+    spec = {
+        "storageClassName": name, "capacity": {"storage": "100Gi"}, "accessModes": ["ReadWriteMany"],
+        "hostPath": {"path": "/nonexistent"}, "persistentVolumeReclaimPolicy": "Retain",
+    }  # fmt: skip
+    kube.create("/api/v1/persistentvolumes", {"metadata": {"name": name}, "spec": spec})
+    yield name
+    kube.delete(f"/api/v1/persistentvolumes/{name}")
+
+
 @pytest.mark.usefixtures("nodes")
-def test_install_upgrade_rollback_and_uninstall_lose_and_double_no_task(helm: Helm, world: World) -> None:
+def test_install_upgrade_rollback_and_uninstall_lose_and_double_no_task(helm: Helm, world: World, volume: str) -> None:
     kube, place = world.plane.kube, ("--namespace", world.namespace)
-    notes = helm("install", "podstrap", CHART, *place, values=values_of(world, world.queue))
+    cache = {"podstrap": {"cache": {"persistentVolumeClaim": {"create": True, "storageClassName": volume}}}}
+    notes = helm("install", "podstrap", CHART, *place, values=values_of(world, world.queue) | cache)
     assert f"serves {world.environ['CLEARML_API_HOST']}" in notes and f'"{world.queue}"' in notes
     first = started(world, "first")
     tasks = [world.enqueue("before")]
@@ -291,7 +338,7 @@ def test_install_upgrade_rollback_and_uninstall_lose_and_double_no_task(helm: He
 
     second_queue = f"{world.queue}-2"
     second_id = queues.create(world.session, second_queue)
-    helm("upgrade", "podstrap", CHART, *place, values=values_of(world, world.queue, second_queue))
+    helm("upgrade", "podstrap", CHART, *place, values=values_of(world, world.queue, second_queue) | cache)
     sets = f"/apis/apps/v1/namespaces/{world.namespace}/replicasets"
     support.until(lambda: len(kube.items(sets)) == 2, 30)
     second = started(world, "second")  # as a rolling update does: the new one first, then the old one is told to stop
@@ -346,18 +393,74 @@ def test_a_drain_job_works_its_queues_until_empty(helm: Helm, world: World) -> N
     assert [world.task(task).status for task in tasks] == ["completed", "completed"]
 
 
-@pytest.mark.usefixtures("nodes")
-def test_the_plain_manifests_work_as_they_stand(world: World) -> None:
-    """For people without helm: the file, in a namespace of its own, with a Secret made by hand."""
-    kube = world.plane.kube
-    text = (generate.DEPLOY / "podstrap.yaml").read_text()
-    assert f"namespace: {generate.NAMESPACE}\n" in text
-    for one in yaml.safe_load_all(text.replace(f"namespace: {generate.NAMESPACE}\n", f"namespace: {world.namespace}\n")):
-        try:
-            kube.create(path_of(one), one)
-        except requests.HTTPError as error:
-            pytest.fail(str(error))
-    keys = {name: world.environ[name] for name in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY")}
-    secret = {"metadata": {"name": "podstrap-clearml"}, "stringData": keys}
-    kube.create(f"/api/v1/namespaces/{world.namespace}/secrets", secret)
-    assert only([deployment(world)], "Deployment")["spec"]["replicas"] == 1
+# What people type
+
+
+@pytest.fixture
+def shell(offline_helm: Helm, control_plane: ControlPlane) -> Callable[[str], str]:
+    """Commands as a person types them in the repository's root, with kubectl and helm; what they print."""
+    folders = [str(tools.kubernetes()), str(offline_helm.program.parent), support.base_environ()["PATH"]]
+    environ = {
+        **support.base_environ(),
+        **{f"HELM_{one}_HOME": str(offline_helm.folder / one) for one in ("CACHE", "CONFIG", "DATA")},
+        "PATH": ":".join(folders),
+        "KUBECONFIG": str(control_plane.kubeconfig("admin")),
+    }
+
+    def run(text: str) -> str:
+        words = ["bash", "-euo", "pipefail", "-c", text]
+        done = subprocess.run(words, env=environ, cwd=support.REPOSITORY_ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+def commands_of(heading: str) -> str:
+    """The first block of commands below a heading of docs/install.md, with keys in the place of dots."""
+    _, _, below = generate.INSTALL.read_text().partition(f"\n## {heading}\n")
+    found = re.search(r"```sh\n(.*?)```", below, re.DOTALL)
+    assert found, heading
+    return found[1].replace("=…", "=4KQ2X-n0t-a-placeholder")
+
+
+def test_the_quick_start_installs(shell: Callable[[str], str], control_plane: ControlPlane) -> None:
+    text = commands_of("Quick start")
+    watching = [line for line in text.splitlines() if "rollout status" in line or "logs" in line]
+    assert watching, "it says how to see it work"
+    for line in watching:
+        text = text.replace(line, "")
+    try:
+        shell(text)
+        found = control_plane.kube.get("/apis/apps/v1/namespaces/clearml/deployments/podstrap")
+        assert found["spec"]["replicas"] == 1
+    finally:
+        shell("helm -n clearml uninstall podstrap --ignore-not-found; kubectl delete namespace clearml --wait=false")
+
+
+def test_make_install_puts_the_plain_manifests_in_place(
+    shell: Callable[[str], str], control_plane: ControlPlane
+) -> None:
+    kube, space = control_plane.kube, f"/api/v1/namespaces/{generate.NAMESPACE}"
+    keys = "CLEARML_API_ACCESS_KEY=4KQ2X CLEARML_API_SECRET_KEY=n0t-a-placeholder"
+    try:
+        said = shell(f"{keys} make install")
+        assert "n0t-a-placeholder" not in said
+        shell("make install")  # again, without keys: the Secret is there
+        assert set(kube.get(f"{space}/secrets/podstrap-clearml")["data"]) == {
+            "CLEARML_API_ACCESS_KEY",
+            "CLEARML_API_SECRET_KEY",
+        }
+        assert kube.get(f"/apis/apps/v1/namespaces/{generate.NAMESPACE}/deployments/podstrap")["spec"]["replicas"] == 1
+    finally:
+        shell(f"kubectl delete namespace {generate.NAMESPACE} --wait=false")
+
+
+def test_make_install_without_credentials_says_what_to_give(
+    shell: Callable[[str], str], control_plane: ControlPlane
+) -> None:
+    support.until(lambda: control_plane.kube.find(f"/api/v1/namespaces/{generate.NAMESPACE}") is None, 60)
+    with pytest.raises(AssertionError, match="CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY"):
+        shell("make install")
+    assert control_plane.kube.find(f"/apis/apps/v1/namespaces/{generate.NAMESPACE}/deployments/podstrap") is None
+    shell(f"kubectl delete namespace {generate.NAMESPACE} --wait=false")

@@ -125,7 +125,8 @@ def test_files_given_as_text_are_named_as_not_honoured(tmp_path: Path) -> None:
 
 def test_what_the_chart_makes_of_its_values_is_no_mistake(tmp_path: Path) -> None:
     file = "{name: x, folderPath: /mnt, fileContent: y}"
-    text = f"agentk8sglue:\n  queue: b,a\n  queues:\n    a:\n  instance: ''\n  basePodTemplate:\n    fileMounts: [{file}]\n"
+    text = "agentk8sglue:\n  queue: b,a\n  queues:\n    a:\n  instance: ''\n"
+    text += f"  basePodTemplate:\n    fileMounts: [{file}]\n"
     rows = rows_of(tmp_path, text)
     assert {key.removeprefix("agentk8sglue."): row.verdict for key, row in rows.items()} == {
         "queue": "chart", "queues.a": "used", "instance": "used", "basePodTemplate.fileMounts": "chart",
