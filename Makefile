@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NAMESPACE ?= podstrap
 STAMP := $(VENV)/.podstrap-installed
 
 .PHONY: help setup run test test-cluster lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch install chart soak clean tools bench-cold-start
@@ -70,14 +71,14 @@ bench-dispatch: setup  ## Milliseconds from queue to Job beside a bare loop and 
 bench-watch: setup  ## Resident memory of a controller that watches 10,000 Jobs and pods, under churn (JOBS_WATCHED=)
 	@$(BIN)/python bench/watch.py
 
-install:  ## On the cluster of your kubeconfig, without helm: deploy/podstrap.yaml (CLEARML_API_ACCESS_KEY=, CLEARML_API_SECRET_KEY=)
-	@kubectl get namespace podstrap >/dev/null 2>&1 || kubectl create namespace podstrap
-	@kubectl -n podstrap get secret podstrap-clearml >/dev/null 2>&1 || { \
+install:  ## On the cluster of your kubeconfig, without helm: deploy/podstrap.yaml (NAMESPACE=)
+	@kubectl get namespace $(NAMESPACE) >/dev/null 2>&1 || kubectl create namespace $(NAMESPACE)
+	@kubectl -n $(NAMESPACE) get secret podstrap-clearml >/dev/null 2>&1 || { \
 	  test -n "$$CLEARML_API_ACCESS_KEY" -a -n "$$CLEARML_API_SECRET_KEY" || { \
 	  echo "make: give CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY (ClearML's web page: Settings, Workspace, Create new credentials)" >&2; exit 1; }; \
 	  printf 'CLEARML_API_ACCESS_KEY=%s\nCLEARML_API_SECRET_KEY=%s\n' "$$CLEARML_API_ACCESS_KEY" "$$CLEARML_API_SECRET_KEY" | \
-	  kubectl -n podstrap create secret generic podstrap-clearml --from-env-file=/dev/stdin; }
-	kubectl apply -f deploy/podstrap.yaml
+	  kubectl -n $(NAMESPACE) create secret generic podstrap-clearml --from-env-file=/dev/stdin; }
+	sed -E 's/^( *namespace: "?)podstrap("?)$$/\1$(NAMESPACE)\2/' deploy/podstrap.yaml | kubectl apply -f -
 
 chart: setup  ## Write what in the chart follows from the code: its schema, Role, table of values, plain manifests
 	$(BIN)/python -m charts.generate "$$($(BIN)/python -c 'from tests.cluster import tools; print(tools.helm())')"

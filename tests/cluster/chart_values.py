@@ -193,7 +193,10 @@ agentk8sglue: {replicaCount: 3, apiServerUrlReference: "https://clearml.example.
 """,
     "OpenShift": KEYS
     + """
-agentk8sglue: {podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}}
+agentk8sglue:
+  podSecurityContext: {runAsUser: null, runAsGroup: null, fsGroup: null}
+  basePodTemplate: {podSecurityContext: {runAsUser: 1000650000}}
+  webServerUrlReference: ""
 podstrap:
   cache: {persistentVolumeClaim: {existingClaim: shared}, fsGroup: null}
   certificates: {secret: bundle, key: all.pem}

@@ -213,6 +213,12 @@ def test_tasks_share_the_cache_and_need_not_be_root(
     assert {"name": "podstrap-cache", **volume} in spec["volumes"]
 
 
+def test_names_of_digits_stay_texts(offline_helm: Helm) -> None:
+    for one in offline_helm.rendered(KEYS + "agentk8sglue: {instance: '7'}\n", namespace="12", release="34"):
+        assert one["metadata"]["namespace"] == "12"
+        assert one["metadata"]["labels"]["app.kubernetes.io/instance"] == "34"
+
+
 def test_a_change_of_settings_or_credentials_is_a_new_pod_and_nothing_else_is(offline_helm: Helm) -> None:
     values = yaml.safe_load(KEYS)
 
@@ -248,6 +254,9 @@ def test_the_controller_is_no_root_and_writes_nothing_but_tmp(offline_helm: Helm
         ({"clearml": {"agentk8sglueKey": "4KQ2X", "agentk8sglueSecret": "<your secret>"}}, "is a placeholder"),
         ({"imageCredentials": {"enabled": True, "registry": "r", "username": "someone", "password": "pwd"}},
          "imageCredentials is enabled"),
+        ({"podstrap": {"proxy": {"https": "http://u:hunter2@proxy:3128"}}}, "podstrap.proxy.https holds a user"),
+        ({"agentk8sglue": {"apiServerUrlReference": "https://u:p@api"}}, "apiServerUrlReference must be"),
+        ({"agentk8sglue": {"apiServerUrlReference": ""}}, "apiServerUrlReference must be"),
         ({"agentk8sglue": {"basePodTemplat": {}}}, "basePodTemplat"),
         ({"agentk8sglue": {"basePodTemplate": {"nodeSelectr": {}}}}, "nodeSelectr"),
         ({"agentk8sglue": {"queues": {"a": {"maxPod": 1}}}}, "maxPod"),
@@ -358,6 +367,8 @@ def test_install_upgrade_rollback_and_uninstall_lose_and_double_no_task(helm: He
     assert second.stop() == 0
     world.status(world.enqueue("after the rollback"), "completed")
     assert third.stop() == 0
+    for process in (first, second, third):
+        assert "is forbidden" not in process.text(), process.text()
 
     support.until(lambda: all(job_reason(one) for one in world.jobs()), 30)
     helm("uninstall", "podstrap", *place)
@@ -424,43 +435,39 @@ def commands_of(heading: str) -> str:
     return found[1].replace("=…", "=4KQ2X-n0t-a-placeholder")
 
 
-def test_the_quick_start_installs(shell: Callable[[str], str], control_plane: ControlPlane) -> None:
+def test_the_quick_start_installs(shell: Callable[[str], str], world: World) -> None:
     text = commands_of("Quick start")
     watching = [line for line in text.splitlines() if "rollout status" in line or "logs" in line]
     assert watching, "it says how to see it work"
-    for line in watching:
+    for line in ("kubectl create namespace clearml", *watching):
+        assert line in text
         text = text.replace(line, "")
-    try:
-        shell(text)
-        found = control_plane.kube.get("/apis/apps/v1/namespaces/clearml/deployments/podstrap")
-        assert found["spec"]["replicas"] == 1
-    finally:
-        shell("helm -n clearml uninstall podstrap --ignore-not-found; kubectl delete namespace clearml --wait=false")
+    shell(re.sub(r"(-n|--namespace) clearml\b", rf"\1 {world.namespace}", text))
+    assert deployment(world)["spec"]["replicas"] == 1
+    shell(f"helm -n {world.namespace} uninstall podstrap")
 
 
-def test_make_install_puts_the_plain_manifests_in_place(
-    shell: Callable[[str], str], control_plane: ControlPlane
-) -> None:
-    kube, space = control_plane.kube, f"/api/v1/namespaces/{generate.NAMESPACE}"
-    keys = "CLEARML_API_ACCESS_KEY=4KQ2X CLEARML_API_SECRET_KEY=n0t-a-placeholder"
-    try:
-        said = shell(f"{keys} make install")
-        assert "n0t-a-placeholder" not in said
-        shell("make install")  # again, without keys: the Secret is there
-        assert set(kube.get(f"{space}/secrets/podstrap-clearml")["data"]) == {
-            "CLEARML_API_ACCESS_KEY",
-            "CLEARML_API_SECRET_KEY",
-        }
-        assert kube.get(f"/apis/apps/v1/namespaces/{generate.NAMESPACE}/deployments/podstrap")["spec"]["replicas"] == 1
-    finally:
-        shell(f"kubectl delete namespace {generate.NAMESPACE} --wait=false")
+def test_the_guides_values_are_taken(offline_helm: Helm, tmp_path: Path) -> None:
+    page = generate.INSTALL.read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) > 3
+    for block in blocks:
+        objects = offline_helm.rendered(yaml.safe_load(KEYS) | yaml.safe_load(block))
+        settings_file.load_text(settings_text(objects))
+        (tmp_path / "values.yaml").write_text(block)
+        assert values_report.understood(values_report.report(tmp_path / "values.yaml")), block
 
 
-def test_make_install_without_credentials_says_what_to_give(
-    shell: Callable[[str], str], control_plane: ControlPlane
-) -> None:
-    support.until(lambda: control_plane.kube.find(f"/api/v1/namespaces/{generate.NAMESPACE}") is None, 60)
+def test_make_install_puts_the_plain_manifests_in_place(shell: Callable[[str], str], world: World) -> None:
+    kube, make = world.plane.kube, f"make install NAMESPACE={world.namespace}"
     with pytest.raises(AssertionError, match="CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY"):
-        shell("make install")
-    assert control_plane.kube.find(f"/apis/apps/v1/namespaces/{generate.NAMESPACE}/deployments/podstrap") is None
-    shell(f"kubectl delete namespace {generate.NAMESPACE} --wait=false")
+        shell(make)
+    deployments = f"/apis/apps/v1/namespaces/{world.namespace}/deployments"
+    assert kube.items(deployments) == []
+    assert "n0t-a" not in shell(f"CLEARML_API_ACCESS_KEY=4KQ2X CLEARML_API_SECRET_KEY=n0t-a-placeholder {make}")
+    shell(make)  # again, without keys: the Secret is there
+    held = kube.get(f"/api/v1/namespaces/{world.namespace}/secrets/podstrap-clearml")["data"]
+    assert set(held) == {"CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"}
+    assert [one["metadata"]["name"] for one in kube.items(deployments)] == ["podstrap"]
+    text = kube.get(f"/api/v1/namespaces/{world.namespace}/configmaps/podstrap")["data"]["settings.yaml"]
+    assert settings_file.load_text(text).namespace == world.namespace

@@ -25,6 +25,17 @@
 {{- if gt (int $volumes) 1 -}}
 {{- fail "\n\nThe cache has more than one place. Keep one of podstrap.cache.persistentVolumeClaim, podstrap.cache.hostPath and agentk8sglue.cache.volume." -}}
 {{- end -}}
+{{- range $name, $value := pick .Values.podstrap.proxy "http" "https" -}}
+{{- if contains "@" ($value | default "") -}}
+{{- fail (printf "\n\npodstrap.proxy.%s holds a user or password, which would stand readable in the Deployment and in every task's pod. Give the variables by reference to a Secret instead: agentk8sglue.extraEnvs and agentk8sglue.basePodTemplate.env, with valueFrom.secretKeyRef." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := list "apiServerUrlReference" "webServerUrlReference" "fileServerUrlReference" -}}
+{{- $value := get $.Values.agentk8sglue $name | default "" -}}
+{{- if and (or $value (eq $name "apiServerUrlReference")) (or (not (regexMatch "^https?://" $value)) (contains "@" $value)) -}}
+{{- fail (printf "\n\nagentk8sglue.%s must be an http:// or https:// address without user or password." $name) -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.podstrap.certificates -}}
 {{- if and .configMap .secret -}}
 {{- fail "\n\nKeep one of podstrap.certificates.configMap and podstrap.certificates.secret." -}}

@@ -20,7 +20,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
-  serviceAccountName: {{ include "podstrap.serviceAccount" $root }}
+  serviceAccountName: {{ include "podstrap.serviceAccount" $root | quote }}
   automountServiceAccountToken: true
   enableServiceLinks: false
   terminationGracePeriodSeconds: 30
@@ -28,12 +28,12 @@ spec:
   restartPolicy: Never
   {{- end }}
   {{- with include "podstrap.pullSecret" $root }}
-  imagePullSecrets: [{name: {{ . }}}]
+  imagePullSecrets: [{name: {{ . | quote }}}]
   {{- end }}
   securityContext:
     {{- toYaml $security | nindent 4 }}
   {{- with $own.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   containers:
     - name: controller
@@ -65,12 +65,16 @@ spec:
           valueFrom: {fieldRef: {fieldPath: metadata.name}}
         - {name: HOME, value: /tmp}
         - {name: CLEARML_API_HOST, value: {{ $glue.apiServerUrlReference | quote }}}
-        - {name: CLEARML_WEB_HOST, value: {{ $glue.webServerUrlReference | quote }}}
-        - {name: CLEARML_FILES_HOST, value: {{ $glue.fileServerUrlReference | quote }}}
+        {{- with $glue.webServerUrlReference }}
+        - {name: CLEARML_WEB_HOST, value: {{ . | quote }}}
+        {{- end }}
+        {{- with $glue.fileServerUrlReference }}
+        - {name: CLEARML_FILES_HOST, value: {{ . | quote }}}
+        {{- end }}
         - name: CLEARML_API_ACCESS_KEY
-          valueFrom: {secretKeyRef: {name: {{ $credentials.name }}, key: {{ $credentials.accessKey }}}}
+          valueFrom: {secretKeyRef: {name: {{ $credentials.name | quote }}, key: {{ $credentials.accessKey | quote }}}}
         - name: CLEARML_API_SECRET_KEY
-          valueFrom: {secretKeyRef: {name: {{ $credentials.name }}, key: {{ $credentials.secretKey }}}}
+          valueFrom: {secretKeyRef: {name: {{ $credentials.name | quote }}, key: {{ $credentials.secretKey | quote }}}}
         {{- with include "podstrap.sharedEnv" $root | trim }}
         {{- nindent 8 . }}
         {{- end }}
@@ -132,7 +136,7 @@ spec:
   {{- end }}
   volumes:
     - name: settings
-      configMap: {name: {{ include "podstrap.fullname" $root }}}
+      configMap: {name: {{ include "podstrap.fullname" $root | quote }}}
     - name: tmp
       emptyDir: {}
     {{- with include "podstrap.sharedVolumes" $root | trim }}

@@ -98,7 +98,7 @@ queues:
 
 {{- define "podstrap.cacheVolume" -}}
 {{- if include "podstrap.cacheClaim" . -}}
-persistentVolumeClaim: {claimName: {{ include "podstrap.cacheClaim" . }}}
+persistentVolumeClaim: {claimName: {{ include "podstrap.cacheClaim" . | quote }}}
 {{- else if .Values.podstrap.cache.hostPath -}}
 hostPath: {path: {{ .Values.podstrap.cache.hostPath | quote }}, type: DirectoryOrCreate}
 {{- end -}}

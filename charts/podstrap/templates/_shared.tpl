@@ -33,19 +33,19 @@
 {{- with include "podstrap.configurationSecret" . }}
 - name: clearml-configuration
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     items: [{key: clearml.conf, path: clearml.conf}]
 {{- end }}
 {{- with .Values.podstrap.certificates }}
 {{- if .configMap }}
 - name: certificates
   configMap:
-    name: {{ .configMap }}
+    name: {{ .configMap | quote }}
     items: [{key: {{ .key | quote }}, path: ca.crt}]
 {{- else if .secret }}
 - name: certificates
   secret:
-    secretName: {{ .secret }}
+    secretName: {{ .secret | quote }}
     items: [{key: {{ .key | quote }}, path: ca.crt}]
 {{- end }}
 {{- end }}
