@@ -4,9 +4,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NAMESPACE ?= podstrap
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test test-cluster test-gpu lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start
+.PHONY: help setup run test test-cluster test-gpu lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start install chart
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -75,6 +76,20 @@ bench-watch: setup  ## Resident memory of a controller that watches 10,000 Jobs 
 
 soak: setup  ## The fault tests with many seeds (SEEDS=50 for kill -9 of everything, CONSOLE_SEEDS=200, CRASH_SEEDS=200 on Kubernetes)
 	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) PODSTRAP_CONSOLE_SEEDS=$(or $(CONSOLE_SEEDS),200) $(BIN)/pytest tests/faults --timeout 3600
+install:  ## On the cluster of your kubeconfig, without helm: deploy/podstrap.yaml (NAMESPACE=)
+	@kubectl get namespace $(NAMESPACE) >/dev/null 2>&1 || kubectl create namespace $(NAMESPACE)
+	@kubectl -n $(NAMESPACE) get secret podstrap-clearml >/dev/null 2>&1 || { \
+	  test -n "$$CLEARML_API_ACCESS_KEY" -a -n "$$CLEARML_API_SECRET_KEY" || { \
+	  echo "make: give CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY (ClearML's web page: Settings, Workspace, Create new credentials)" >&2; exit 1; }; \
+	  printf 'CLEARML_API_ACCESS_KEY=%s\nCLEARML_API_SECRET_KEY=%s\n' "$$CLEARML_API_ACCESS_KEY" "$$CLEARML_API_SECRET_KEY" | \
+	  kubectl -n $(NAMESPACE) create secret generic podstrap-clearml --from-env-file=/dev/stdin; }
+	sed -E 's/^( *namespace: "?)podstrap("?)$$/\1$(NAMESPACE)\2/' deploy/podstrap.yaml | kubectl apply -f -
+
+chart: setup  ## Write what in the chart follows from the code: its schema, Role, table of values, plain manifests
+	$(BIN)/python -m charts.generate "$$($(BIN)/python -c 'from tests.cluster import tools; print(tools.helm())')"
+
+soak: setup  ## The fault tests with many seeds (SEEDS=50 on one machine, CRASH_SEEDS=200 on Kubernetes)
+	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) $(BIN)/pytest tests/faults --timeout 3600
 	PODSTRAP_CRASH_SEEDS=$(or $(CRASH_SEEDS),200) $(BIN)/pytest tests/cluster/test_crash.py --timeout 3600
 
 clean:  ## Remove .venv and what was made

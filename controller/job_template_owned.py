@@ -160,8 +160,11 @@ def _variables(attempt: Attempt, grace_seconds: int) -> list[dict[str, Any]]:
     }
     found = [{"name": key, "value": _literal(value)} for key, value in plain.items() if value]
     downward = [{"name": key, "valueFrom": {"fieldRef": {"fieldPath": path}}} for key, path in _DOWNWARD.items()]
-    secret = settings.credentials_secret
-    keys = [{"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}} for key in KEYS]
+    secret, names = settings.credentials_secret, settings.credentials_secret_keys
+    keys = [
+        {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+        for variable, key in zip(KEYS, (names.access_key, names.secret_key), strict=True)
+    ]
     return [*found, *downward, *keys]
 
 

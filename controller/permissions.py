@@ -54,15 +54,15 @@ def manifests(settings: Settings, service_account: str, account_namespace: str) 
     found: list[dict[str, Any]] = []
     own = settings.namespace
     for namespace in namespaces(settings):
-        rules = _rules(one for one in PERMISSIONS if one.everywhere)
+        granted = rules(one for one in PERMISSIONS if one.everywhere)
         if namespace == own:
-            rules += _rules((one for one in PERMISSIONS if not one.everywhere), lease_name(settings.instance))
+            granted += rules((one for one in PERMISSIONS if not one.everywhere), lease_name(settings.instance))
         name = f"podstrap-{settings.instance}".lower()
         metadata = {"name": name, "namespace": namespace, "labels": {labels.MANAGED_BY: labels.MANAGED_BY_VALUE}}
         reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
         subject = {"kind": "ServiceAccount", "name": service_account, "namespace": account_namespace}
         api = "rbac.authorization.k8s.io/v1"
-        found.append({"apiVersion": api, "kind": "Role", "metadata": metadata, "rules": rules})
+        found.append({"apiVersion": api, "kind": "Role", "metadata": metadata, "rules": granted})
         found.append(
             {
                 "apiVersion": api,
@@ -75,13 +75,13 @@ def manifests(settings: Settings, service_account: str, account_namespace: str) 
     return found
 
 
-def _rules(permissions: Iterable[Permission], object_name: str = "") -> list[dict[str, Any]]:
+def rules(permissions: Iterable[Permission], object_name: str = "") -> list[dict[str, Any]]:
     """One rule a resource, verbs in the list's order."""
-    rules: dict[tuple[str, str, bool], dict[str, Any]] = {}
+    found: dict[tuple[str, str, bool], dict[str, Any]] = {}
     for one in permissions:
         empty: dict[str, Any] = {"apiGroups": [one.group], "resources": [one.resource], "verbs": []}
-        rule = rules.setdefault((one.group, one.resource, one.named), empty)
+        rule = found.setdefault((one.group, one.resource, one.named), empty)
         rule["verbs"] += one.verbs
         if one.named:
             rule["resourceNames"] = [object_name]
-    return list(rules.values())
+    return list(found.values())

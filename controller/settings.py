@@ -128,6 +128,17 @@ class CacheSettings(_Model):
     )
 
 
+class CredentialsKeys(_Model):
+    """What ClearML's keys are called in the Secret that holds them."""
+
+    access_key: Annotated[str, Field(min_length=1)] = Field(
+        "CLEARML_API_ACCESS_KEY", description="The Secret's key that holds the access key."
+    )
+    secret_key: Annotated[str, Field(min_length=1)] = Field(
+        "CLEARML_API_SECRET_KEY", description="The Secret's key that holds the secret key."
+    )
+
+
 class Settings(_Model):
     """The whole file."""
 
@@ -165,6 +176,9 @@ class Settings(_Model):
     credentials_secret: Annotated[str, Field(min_length=1)] = Field(
         "podstrap-clearml",
         description="Secret with CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY, in each namespace of Jobs.",
+    )
+    credentials_secret_keys: CredentialsKeys = Field(
+        default_factory=lambda: CredentialsKeys(), description="Keys in that Secret, where they are called otherwise."
     )
     api_server_url: ServerUrl | None = Field(
         None, alias="apiServerUrlReference", description="API server as pods reach it; the controller's when not set."

@@ -18,6 +18,7 @@ from controller import job_template_keys, settings_yaml
 from controller.settings import (
     QUEUE_FORM,
     CacheSettings,
+    CredentialsKeys,
     QueueLimits,
     QueueSettings,
     RuleCondition,
@@ -173,6 +174,8 @@ def _known_keys(path: Sequence[object]) -> list[str]:
         model = RuleCondition if path[2:3] == ("when",) else RuleSettings
     elif path[:1] == ("cache",):
         model = CacheSettings
+    elif path[:1] == ("credentialsSecretKeys",):
+        model = CredentialsKeys
     keys = [field.alias or name for name, field in model.model_fields.items()]
     return [*keys, "queue"] if model is Settings else keys
 

@@ -8,6 +8,8 @@ _OWN_POD = "of the controller's own pod"
 _OWN_ACCOUNT = "of the controller's service account"
 CHART: Mapping[str, str] = {
     "replicaCount": "replicas of the controller's Deployment",
+    "clearmlcheckCertificate": "of the controller and of tasks",
+    "debugMode": "the controller's log level",
     **dict.fromkeys(
         ("resources", "extraEnvs", "labels", "annotations", "nodeSelector", "tolerations", "affinity", "volumes",
          "volumeMounts", "fileMounts", "podSecurityContext", "containerSecurityContext"),
@@ -25,10 +27,13 @@ TOP_CHART: Mapping[str, str] = {
     "global": "image registry",
     "podstrap": "the chart's own keys",
 }
+FILES = "a Secret that is mounted in tasks"
+"""basePodTemplate.fileMounts."""
+ORDER = "queues in order of priority, before those of `queues`"
+"""`queue` beside `queues`: a mapping in Helm's values keeps no order."""
 IGNORED: Mapping[str, str] = {
     "image": "the official agent's image; podstrap runs its own",
     "initContainers": "podstrap's controller has no init container",
     "sessions": "interactive sessions through services are not offered yet",
-    "clearmlcheckCertificate": "set api.verify_certificate in clearml.conf",
-    "debugMode": "use --log-level DEBUG",
+    "tcpProxy": "interactive sessions through services are not offered yet",
 }

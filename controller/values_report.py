@@ -15,7 +15,7 @@ from typing import Any, Literal
 from controller import job_template_keys, settings_file, settings_yaml
 from controller.settings import QueueSettings, Settings
 from controller.settings_yaml import Key, dotted
-from controller.values_chart import CHART, IGNORED, TOP_CHART
+from controller.values_chart import CHART, FILES, IGNORED, ORDER, TOP_CHART
 from protocol.errors import ConfigError
 
 Verdict = Literal["used", "chart", "ignored", "unknown", "wrong"]
@@ -57,13 +57,32 @@ def _top(raw: Mapping[Any, Any]) -> Iterator[Row]:
         return
     for key, value in raw.items():
         if key == settings_file.WRAPPER:
-            yield from _section({} if value is None else value, (key,))
+            yield from _chart_section({} if value is None else value, (key,))
         elif key in TOP_CHART:
             yield "chart", (str(key),), TOP_CHART[key]
         elif key in IGNORED:
             yield from _ignored(value, (str(key),), IGNORED[key])
         else:
             yield "unknown", (str(key),), _nearest(key, [*TOP_CHART, *IGNORED, settings_file.WRAPPER])
+
+
+def _chart_section(section: Any, prefix: Key) -> Iterator[Row]:
+    """agentk8sglue of a values file, where the chart takes three things that the controller's settings do not."""
+    if isinstance(section, Mapping):
+        known = _meanings(Settings)
+        for key in [key for key, value in section.items() if value in (None, "") and key in known]:
+            yield "used", (*prefix, key), known[key]  # not set
+        section = {key: value for key, value in section.items() if value not in (None, "") or key not in known}
+        base = section.get("basePodTemplate")
+        if isinstance(base, Mapping) and base.get(job_template_keys.FILE_MOUNTS):
+            yield "chart", (*prefix, "basePodTemplate", job_template_keys.FILE_MOUNTS), FILES
+            kept = {key: value for key, value in base.items() if key != job_template_keys.FILE_MOUNTS}
+            section = {key: value for key, value in section.items() if key != "basePodTemplate"}
+            section = {**section, "basePodTemplate": kept} if kept else section
+        if section.get("queue") and section.get("queues"):
+            yield "chart", (*prefix, "queue"), ORDER
+            section = {key: value for key, value in section.items() if key != "queue"}
+    yield from _section(section, prefix)
 
 
 def _section(section: Any, prefix: Key) -> Iterator[Row]:

@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 KUBERNETES = "1.37.2"
 CONTAINERD = "2.4.2"
 RUNC = "1.5.2"
+HELM = "3.22.0"
 KUBERNETES_PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl")
 CONTAINERD_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr")
 NODE_PACKAGES = ("containernetworking-plugins", "iproute2", "util-linux", "gcc", "libc6-dev")
@@ -140,6 +141,18 @@ def runc() -> Path:
     return once(f"runc-{RUNC}", build)
 
 
+def helm() -> Path:
+    """The program helm. It takes a cluster for our Kubernetes where it may not ask one (`lint`, `template`)."""
+    major, minor, _ = KUBERNETES.split(".")
+    known = [f"helm.sh/helm/v3/pkg/{one}.k8sVersion" for one in ("chartutil", "lint/rules")]
+    flags = " ".join(f"-X {one}Major={major} -X {one}Minor={minor}" for one in known)
+
+    def build(folder: Path) -> None:
+        _install(folder, "", f"helm.sh/helm/v3/cmd/helm@v{HELM}", flags=flags)
+
+    return once(f"helm-{HELM}-{key(flags)}", build) / "helm"
+
+
 def pause() -> Path:
     """The static program of pause.c."""
     source = HERE / "pause.c"
@@ -164,6 +177,7 @@ def binaries() -> Path:
     return once(f"bin-{key(*[str(folder) for folder in folders])}", build)
 
 
-def _install(folder: Path, tags: str, *programs: str) -> None:
-    command: list[str | Path] = ["go", "install", "-trimpath", "-tags", tags, "-ldflags", "-s -w", *programs]
+def _install(folder: Path, tags: str, *programs: str, flags: str = "") -> None:
+    linked = f"-s -w {flags}".strip()
+    command: list[str | Path] = ["go", "install", "-trimpath", "-tags", tags, "-ldflags", linked, *programs]
     run(command, GOBIN=str(folder))

@@ -142,6 +142,10 @@ def test_keys_come_by_reference_to_a_secret() -> None:
     found = variables_of(render(settings=Settings(credentials_secret="mine")))
     for key in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY"):
         assert found[key] == {"secretKeyRef": {"name": "mine", "key": key}}
+    called = Settings.model_validate({"credentialsSecretKeys": {"accessKey": "a", "secretKey": "b"}})
+    found = variables_of(render(settings=called))
+    assert found["CLEARML_API_ACCESS_KEY"]["secretKeyRef"]["key"] == "a"
+    assert found["CLEARML_API_SECRET_KEY"]["secretKeyRef"]["key"] == "b"
 
 
 def test_values_of_a_tasks_variables_are_in_no_manifest() -> None:

@@ -67,7 +67,7 @@ def test_the_official_charts_values_are_understood_to_the_last_key(tmp_path: Pat
     assert verdicts == {
         "global": "chart", "imageCredentials": "chart", "clearml": "chart", "image": "ignored",
         "replicaCount": "chart", "resources": "chart", "initContainers": "ignored", "extraEnvs": "chart",
-        "clearmlcheckCertificate": "ignored", "apiServerUrlReference": "used", "fileServerUrlReference": "used",
+        "clearmlcheckCertificate": "chart", "apiServerUrlReference": "used", "fileServerUrlReference": "used",
         "webServerUrlReference": "used", "defaultContainerImage": "used", "queue": "used",
         "createQueueIfNotExists": "used", "volumes": "chart", "fileMounts": "chart", "sessions": "ignored",
         **{f"basePodTemplate.{key}": "used" for key in (
@@ -121,6 +121,21 @@ def test_files_given_as_text_are_named_as_not_honoured(tmp_path: Path) -> None:
     row = rows["basePodTemplate.fileMounts"]
     assert (row.verdict, row.line) == ("ignored", 2)
     assert "ConfigMap" in row.explanation
+
+
+def test_what_the_chart_makes_of_its_values_is_no_mistake(tmp_path: Path) -> None:
+    file = "{name: x, folderPath: /mnt, fileContent: y}"
+    text = "agentk8sglue:\n  queue: b,a\n  queues:\n    a:\n  instance: ''\n"
+    text += f"  basePodTemplate:\n    fileMounts: [{file}]\n"
+    rows = rows_of(tmp_path, text)
+    assert {key.removeprefix("agentk8sglue."): row.verdict for key, row in rows.items()} == {
+        "queue": "chart", "queues.a": "used", "instance": "used", "basePodTemplate.fileMounts": "chart",
+    }  # fmt: skip
+
+
+def test_the_charts_own_values_are_understood() -> None:
+    rows = report(Path(__file__).parents[2] / "charts" / "podstrap" / "values.yaml")
+    assert understood(rows), [row for row in rows if row.verdict in ("unknown", "wrong")]
 
 
 def test_our_own_settings_are_understood(tmp_path: Path) -> None:
