@@ -74,8 +74,6 @@ bench-dispatch: setup  ## Milliseconds from queue to Job beside a bare loop and 
 bench-watch: setup  ## Resident memory of a controller that watches 10,000 Jobs and pods, under churn (JOBS_WATCHED=)
 	@$(BIN)/python bench/watch.py
 
-soak: setup  ## The fault tests with many seeds (SEEDS=50 for kill -9 of everything, CONSOLE_SEEDS=200, CRASH_SEEDS=200 on Kubernetes)
-	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) PODSTRAP_CONSOLE_SEEDS=$(or $(CONSOLE_SEEDS),200) $(BIN)/pytest tests/faults --timeout 3600
 install:  ## On the cluster of your kubeconfig, without helm: deploy/podstrap.yaml (NAMESPACE=)
 	@kubectl get namespace $(NAMESPACE) >/dev/null 2>&1 || kubectl create namespace $(NAMESPACE)
 	@kubectl -n $(NAMESPACE) get secret podstrap-clearml >/dev/null 2>&1 || { \
@@ -88,8 +86,8 @@ install:  ## On the cluster of your kubeconfig, without helm: deploy/podstrap.ya
 chart: setup  ## Write what in the chart follows from the code: its schema, Role, table of values, plain manifests
 	$(BIN)/python -m charts.generate "$$($(BIN)/python -c 'from tests.cluster import tools; print(tools.helm())')"
 
-soak: setup  ## The fault tests with many seeds (SEEDS=50 on one machine, CRASH_SEEDS=200 on Kubernetes)
-	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) $(BIN)/pytest tests/faults --timeout 3600
+soak: setup  ## The fault tests with many seeds (SEEDS=50 kills of everything, CONSOLE_SEEDS=200, CRASH_SEEDS=200 on Kubernetes)
+	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) PODSTRAP_CONSOLE_SEEDS=$(or $(CONSOLE_SEEDS),200) $(BIN)/pytest tests/faults --timeout 3600
 	PODSTRAP_CRASH_SEEDS=$(or $(CRASH_SEEDS),200) $(BIN)/pytest tests/cluster/test_crash.py --timeout 3600
 
 clean:  ## Remove .venv and what was made

@@ -86,6 +86,7 @@ class Reader:
         """Keep what saves requests in the next round."""
         self._settled = plan.settled
         ended = {task.id for task in state.tasks.values() if task.status in ENDED}
+        ended |= state.asked - set(state.tasks)  # deleted: it never comes back under its id
         self._done &= plan.settled
         self._done |= {job.uid for job in state.jobs if job.uid in plan.settled and job.task in ended}
         self._unsettled = {job.uid: job for job in state.jobs if job.uid not in plan.settled}
