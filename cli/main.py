@@ -18,6 +18,8 @@ _COMMANDS = {
     "bootstrap": "inside a task's pod: claim, prepare, run, report (its settings are PODSTRAP_* variables)",
     "standalone": "serve a ClearML-compatible API and its web page on this machine",
     "render": "print the Job manifest that a task would get",
+    "status": "queues, Jobs, pods and why they wait or how they ended",
+    "explain": "why a task waits or why it ended, in order of cause",
     "role": "print the Role that the controller needs in Kubernetes",
     "cache": "the environments in a shared cache: ls, verify, prune",
     "check": "is everything configured? each failure with its fix",

@@ -9,7 +9,9 @@ import pytest
 
 from tests.support import REPOSITORY_ROOT, SEED_VALUES, base_environ
 
-COMMANDS = ("controller", "bootstrap", "standalone", "render", "role", "cache", "check", "demo")
+COMMANDS = (
+    "controller", "bootstrap", "standalone", "render", "status", "explain", "role", "cache", "check", "demo",
+)  # fmt: skip
 
 
 def podstrap(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:

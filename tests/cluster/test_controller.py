@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from pathlib import Path
 
@@ -176,6 +177,27 @@ def test_not_ready_while_a_server_is_away(world: World, control_plane: ControlPl
     world.status(task, "completed", seconds=60)
     assert status().status_code == 200
     boundary.close()
+
+
+# What a person asks
+
+
+def test_status_and_explain_on_kubernetes(world: World) -> None:
+    process = world.controller(steps({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}))
+    task = world.enqueue()
+    world.message(task, "image cannot be pulled")
+    where = ["--config", str(world.folder / "settings-0.yaml"), "--kubeconfig", str(world.plane.kubeconfig("admin"))]
+
+    def podstrap(*words: str) -> str:
+        environ = {**support.base_environ(), **world.environ, "PYTHONPATH": str(support.REPOSITORY_ROOT)}
+        command = [*support.PODSTRAP, *words, *where]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    (job,) = json.loads(podstrap("status", "-o", "json"))["jobs"]
+    assert (job["task"], job["stage"]) == (task, "pending") and "no such image" in job["reason"], process.text()
+    assert job["node"].startswith("simulated-")
+    said = podstrap("explain", task)
+    assert "place 1 of 1" in said and "> job" in said and "the image cannot be pulled" in said
 
 
 # The glue's command line

@@ -1,0 +1,197 @@
+"""What `podstrap status` and `podstrap explain` say: pure, from the same facts that the plan decides by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from clearml_api.models import Queue, Task
+from controller import job_template
+from controller.diagnosis import Cause, diagnose, waiting
+from controller.settings import QueueSettings, Settings
+from controller.state import JobFacts
+from protocol.errors import PodstrapError
+
+
+@dataclass(frozen=True)
+class QueueRow:
+    """One queue: how much waits, how much lives."""
+
+    queue: str
+    entries: int
+    jobs: int
+    running: int
+    limit: int | None
+    note: str = ""
+    """paused, or missing on the server."""
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """One Job."""
+
+    task: str
+    name: str
+    queue: str
+    stage: str
+    """pending, running, stopping, succeeded, failed."""
+    attempt: int
+    job: str
+    pod: str
+    node: str
+    seconds: float | None
+    """Since it was made."""
+    reason: str
+    """Why it waits or how it ended."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One step of an explanation: what was looked at, and what stands there."""
+
+    cause: str
+    text: str
+    stops: bool = False
+    """This is what holds the task up, or what ended it."""
+
+
+def queue_rows(settings: Settings, queues: Sequence[Queue], jobs: Sequence[JobFacts]) -> list[QueueRow]:
+    """In the settings' order."""
+    rows = []
+    for name, policy in settings.queues.items():
+        queue = _queue(queues, name)
+        if queue is None:
+            rows.append(QueueRow(name, 0, 0, 0, policy.max_pods, "not on the server"))
+            continue
+        living = [job for job in jobs if job.queue == queue.id and not job.over]
+        running = sum(1 for job in living if job.running)
+        note = "paused" if policy.paused else ""
+        rows.append(QueueRow(name, len(queue.entries), len(living), running, policy.max_pods, note))
+    return rows
+
+
+def job_rows(jobs: Sequence[JobFacts], tasks: Mapping[str, Task], now: datetime) -> list[JobRow]:
+    """Living first, then the newest."""
+    ordered = sorted(jobs, key=lambda job: (job.over, -(job.created.timestamp() if job.created else 0.0)))
+    return [_job_row(job, tasks.get(job.task), now) for job in ordered]
+
+
+def stage(job: JobFacts) -> str:
+    """In one word."""
+    if job.over:
+        return "succeeded" if job.end and job.end.succeeded else "stopped" if job.end is None else "failed"
+    if job.stopped or job.deleting:
+        return "stopping"
+    return "running" if job.running else "pending"
+
+
+def explain(
+    task: Task | None, settings: Settings, queues: Sequence[Queue], jobs: Sequence[JobFacts], now: datetime
+) -> Iterator[Finding]:
+    """Why a task waits or why it ended, in order of cause. `queues`: all of the server, with all their entries."""
+    if task is None:
+        yield Finding("task", "the server does not know it: deleted, or of another server", stops=True)
+        return
+    yield Finding(
+        "task", f"{task.name!r} is {task.status}" + (f": {task.status_message}" if task.status_message else "")
+    )
+    ours = sorted((job for job in jobs if job.task == task.id), key=lambda job: (job.added, job.attempt))
+    living = [job for job in ours if not job.over]
+    if task.status == "queued":
+        yield from _queued(task, settings, queues, jobs, living, now)
+    for job in ours:
+        yield _of_job(job)
+    if (claim := task.claim) is not None:
+        held = (
+            "was put back into its queue"
+            if claim.requeued
+            else "holds it"
+            if task.status == "in_progress"
+            else "had it"
+        )
+        where = f" on node {claim.node}" if claim.node else ""
+        yield Finding("claim", f"pod {claim.pod}{where} of Job {claim.job} {held}, attempt {claim.attempt}")
+        for line in claim.history:
+            yield Finding("history", line)
+    if task.status == "in_progress" and not living:
+        yield Finding("run", "no Job of this controller runs it: another agent does, or it is about to be put back")
+
+
+def _queued(
+    task: Task, settings: Settings, queues: Sequence[Queue], jobs: Sequence[JobFacts], living: Sequence[JobFacts],
+    now: datetime,
+) -> Iterator[Finding]:  # fmt: skip
+    found = next(
+        ((queue, n) for queue in queues for n, entry in enumerate(queue.entries) if entry.task == task.id), None
+    )
+    if found is None:
+        yield Finding("queue", "it stands in no queue: its pod has just claimed it, or it is about to be put back")
+        return
+    queue, position = found
+    name = queue.name if queue.name in settings.queues else queue.id
+    policy = settings.queues.get(name)
+    yield Finding("queue", f"place {position + 1} of {len(queue.entries)} in {queue.name!r}", stops=policy is None)
+    if policy is None:
+        yield Finding(
+            "queue", f"these settings do not serve {queue.name!r}: {', '.join(settings.queues) or 'none'}", stops=True
+        )
+        return
+    if policy.paused:
+        yield Finding("limits", f"queue {name} is paused", stops=True)
+    if not living:
+        yield from _limits(queue, policy, settings, jobs)
+        yield from _template(task, queue, policy, settings, added=queue.entries[position].added, now=now)
+
+
+def _limits(queue: Queue, policy: QueueSettings, settings: Settings, jobs: Sequence[JobFacts]) -> Iterator[Finding]:
+    living = [job for job in jobs if not job.over]
+    mine = sum(1 for job in living if job.queue == queue.id)
+    for what, limit, used in (("queue", policy.max_pods, mine), ("all queues", settings.max_pods, len(living))):
+        if limit is not None:
+            yield Finding("limits", f"{what}: {used} of {limit} pods (maxPods)", stops=used >= limit)
+
+
+def _template(
+    task: Task, queue: Queue, policy: QueueSettings, settings: Settings, *, added: datetime, now: datetime
+) -> Iterator[Finding]:
+    try:
+        job_template.render(
+            task,
+            queue_id=queue.id,
+            queue_name=queue.name,
+            added=added,
+            attempt=1,
+            settings=settings,
+            queue=policy,
+            now=now,
+        )
+    except PodstrapError as error:
+        yield Finding("template", str(error), stops=True)
+    else:
+        yield Finding("template", "its Job can be made")
+
+
+def _of_job(job: JobFacts) -> Finding:
+    label = f"{job.name}, attempt {job.attempt}"
+    if not job.over:
+        why = waiting(job)
+        return Finding("job", f"{label}: {stage(job)}" + (f": {why}" if why else ""), stops=bool(why))
+    found = diagnose(job)
+    return Finding("job", f"{label} {stage(job)}: {found.reason}", stops=found.cause is not Cause.NONE)
+
+
+def _job_row(job: JobFacts, task: Task | None, now: datetime) -> JobRow:
+    pod = job.last_pod
+    reason = diagnose(job).reason if job.over and stage(job) != "succeeded" else waiting(job)
+    return JobRow(
+        task=job.task, name=task.name if task else "", queue=job.queue_name or job.queue, stage=stage(job),
+        attempt=job.attempt, job=job.name, pod=pod.name if pod else "", node=pod.node if pod else "",
+        seconds=(now - job.created).total_seconds() if job.created else None, reason=reason,
+    )  # fmt: skip
+
+
+def _queue(queues: Sequence[Queue], name: str) -> Queue | None:
+    return next((one for one in queues if one.name == name), None) or next(
+        (one for one in queues if one.id == name), None
+    )
