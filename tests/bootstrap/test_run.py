@@ -386,14 +386,15 @@ def properties(api, task: str) -> dict[str, str]:
 
 
 def test_the_run_in_figures_stands_at_the_end_of_the_console_and_on_the_task(api, queued, start) -> None:
-    task = queued("import os\nx = bytearray(200 << 20)\nos.kill(os.getpid(), 11)")
+    # More than the process that runs these tests ever held: Linux hands that figure on through fork and exec.
+    task = queued("import os\nx = bytearray(700 << 20)\nos.kill(os.getpid(), 11)")
     assert start(task, PODSTRAP_SAMPLE_SECONDS="600").wait(30) == 139
     last = support.console(api, task).splitlines()[-1]
     found = re.fullmatch(
         r"podstrap: setup (\S+) s, run (\S+) s, exit code 139 \(SIGSEGV\), peak memory (\d+) MiB", last
     )
     assert found, last
-    assert 200 <= int(found[3]) < 260
+    assert 700 <= int(found[3]) < 760
     told = properties(api, task)
     assert float(told["podstrap_setup_seconds"]) == float(found[1]) > 0
     assert float(told["podstrap_run_seconds"]) == float(found[2]) > 0
