@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 import requests
 import yaml
 
+from tests.cluster import tools
 from tests.cluster.kube import Kube
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -158,6 +160,8 @@ class ControlPlane:
     def _make_certificates(self) -> None:
         if self.ca.exists():
             return
+        if shutil.which("openssl") is None:
+            tools.packages("openssl")
         names = ",".join(f"IP:{one}" for one in (*self._addresses, "10.96.0.1")) + ",DNS:localhost"
         config = (
             "[req]\ndistinguished_name=dn\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n"

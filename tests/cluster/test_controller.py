@@ -40,8 +40,8 @@ def test_one_of_two_leads_and_hands_over_at_once_when_it_is_told_to_stop(world: 
     assert "job-created" not in second.text()
     began = time.monotonic()
     assert first.stop() == 0
-    support.until(lambda: leader(world) == "second", 5, second.text)
-    assert time.monotonic() - began < 2.0
+    support.until(lambda: leader(world) == "second", 10, second.text)
+    assert time.monotonic() - began < 8, "well before the Lease's fifteen seconds: it was given away"
     world.status(world.enqueue("two"), "completed")
 
 
