@@ -44,8 +44,8 @@ def judge(found: Task | None, mine: Claim) -> Answer:
     """The verdict on a task as it was read.
 
     `tasks.stop` of a task with a living worker leaves it in_progress with the message `stopping`; without one it
-    becomes `stopped` at once; one that is archived while it runs keeps its status and gets a tag. A final status that
-    the task's own process set (the SDK can) is no reason to stop it.
+    becomes `stopped` at once, and so does one that is archived while it runs. A final status that the task's own
+    process set (the SDK can) is no reason to stop it.
     """
     if found is None:
         return Answer(Verdict.LEAVE, "the task was deleted")
@@ -58,7 +58,8 @@ def judge(found: Task | None, mine: Claim) -> Answer:
     if found.status in ("created", "queued"):
         return Answer(Verdict.LEAVE, f"the task was put back to {found.status!r}", found)
     if found.status == "stopped":
-        return Answer(Verdict.ABORT, found.status_reason or found.status_message or "stopped on the server", found)
+        archived = "the task was archived" if _ARCHIVED in found.system_tags else "stopped on the server"
+        return Answer(Verdict.ABORT, found.status_reason or found.status_message or archived, found)
     if found.status == "in_progress" and found.status_message.strip().lower() == "stopping":
         return Answer(Verdict.ABORT, found.status_reason or "stopped by a user", found)
     if found.status == "in_progress" and _ARCHIVED in found.system_tags:

@@ -272,12 +272,14 @@ def archived_tags(document: Document, *, archived: bool) -> list[str]:
 
 
 def archive(call: Call, identity: str) -> Document:
-    """Put away; a waiting task leaves its queue."""
+    """Put away; a waiting task leaves its queue, one that runs is stopped (measured on the real server)."""
     task = task_of(call, identity)
     fields: Document = {"status_message": call.text("status_message"), "status_reason": call.text("status_reason")}
     call.store.remove_from_queues(identity)
     if task["status"] == "queued":
         fields["status"] = task.pop("enqueue_status", None) or "created"
+    elif task["status"] == "in_progress":
+        fields |= {"status": "stopped", "status_changed": call.now}
     fields["system_tags"] = archived_tags(task, archived=True)
     call.store.put("task", {**task, **fields, "last_change": call.now})
     return {"archived": True}
