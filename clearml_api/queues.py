@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from clearml_api.errors import NOT_IN_QUEUE, ApiError
@@ -24,6 +24,16 @@ def get_all(
     if max_entries:
         payload["max_task_entries"] = max_entries
     return [queue_of(raw) for raw in session.call("queues.get_all", payload, bounds=bounds).get("queues") or ()]
+
+
+def find(listing: Iterable[Queue], name: str) -> Queue | None:
+    """The queue of this name, else of this id; None when neither is in the listing."""
+    by_id = None
+    for queue in listing:
+        if queue.name == name:
+            return queue
+        by_id = queue if queue.id == name else by_id
+    return by_id
 
 
 def create(session: Session, name: str, *, bounds: Bounds | None = None) -> str:

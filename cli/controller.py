@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli.facts import add_cluster_arguments
+
 if TYPE_CHECKING:
     from threading import Event
 
@@ -22,21 +24,8 @@ _AGAIN_SECONDS = 2.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Settings file, cluster, and whether to go on for ever."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (docs/settings.schema.json)")
-    parser.add_argument(
-        "--cluster",
-        choices=("kubernetes", "local"),
-        default="kubernetes",
-        help="where Jobs run: in Kubernetes (the default), or as processes of this machine",
-    )
-    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="instead of KUBECONFIG or the pod's account")
-    parser.add_argument("--context", metavar="NAME", help="of the kubeconfig, instead of its current one")
+    add_cluster_arguments(parser)
     parser.add_argument("--health", metavar="HOST:PORT", help="serve /healthz and /readyz there (:8080: on all)")
-    parser.add_argument(
-        "--state",
-        type=Path,
-        metavar="DIR",
-        help="the local cluster's state (default: a folder for each server below ~/.local/state/podstrap)",
-    )
     parser.add_argument(
         "--drain", action="store_true", help="work until the queues are empty and the Jobs done, then exit 0"
     )
@@ -86,9 +75,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     """The file's, with the glue script's options over them."""
     from controller import glue_flags, settings_file
 
-    base = settings_file.load(options.config) if options.config else None
-    if base is None:
-        base = settings_file.load_text("{}", "the flags")
+    base = settings_file.load(options.config) if options.config else settings_file.load_text("{}", "the flags")
     return glue_flags.laid_over(
         base,
         queue=options.queue,
@@ -125,8 +112,7 @@ def _in_kubernetes(options: argparse.Namespace, settings: Settings, session: Ses
     from controller.permissions import namespaces
 
     api = Api(options.kubeconfig, options.context)
-    if "namespace" not in settings.model_fields_set and api.namespace:
-        settings = settings.model_copy(update={"namespace": api.namespace})
+    settings = settings.or_in(api.namespace)
     # A container that is restarted in its pod is the same holder and leads on at once; a process elsewhere never is.
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
     lease = Lease(api, settings.namespace, settings.instance, identity, session.configuration.api_host)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from clearml_api.models import Queue
     from clearml_api.session import Session
+    from controller.cluster.interface import Cluster
     from controller.settings import Settings
     from controller.state import JobFacts
 
@@ -19,10 +21,25 @@ _ALL_ENTRIES = 1_000_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to look."""
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the controller's settings")
-    parser.add_argument("--cluster", choices=("kubernetes", "local"), default="kubernetes", help="where its Jobs run")
-    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="instead of KUBECONFIG")
-    parser.add_argument("--context", metavar="NAME", help="of the kubeconfig")
-    parser.add_argument("--state", type=Path, metavar="DIR", help="the local cluster's state")
+    add_cluster_arguments(parser)
+
+
+def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where Jobs run."""
+    parser.add_argument(
+        "--cluster",
+        choices=("kubernetes", "local"),
+        default="kubernetes",
+        help="where Jobs run: in Kubernetes (the default), or as processes of this machine",
+    )
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="instead of KUBECONFIG or the pod's account")
+    parser.add_argument("--context", metavar="NAME", help="of the kubeconfig, instead of its current one")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="the local cluster's state (default: a folder for each server below ~/.local/state/podstrap)",
+    )
 
 
 @dataclass
@@ -55,25 +72,21 @@ class Facts:
         from protocol import labels
 
         instance = self.settings.instance
-        return [job for job in self._snapshot() if job.labels.get(labels.CONTROLLER, instance) == instance]
+        return [job for job in self._cluster.snapshot().jobs if job.labels.get(labels.CONTROLLER, instance) == instance]
 
-    def _snapshot(self) -> tuple[JobFacts, ...]:
+    @cached_property
+    def _cluster(self) -> Cluster:
+        """Kept from look to look: Kubernetes is listed once and then watched."""
         if self._options.cluster == "local":
             from cli.controller import default_state
             from controller.cluster.local import LocalCluster
 
             state = self._options.state or default_state(self.session.configuration.api_host)
-            return LocalCluster(state.resolve()).snapshot().jobs
+            return LocalCluster(state.resolve())
         from controller.cluster.kube_cluster import KubernetesCluster
         from controller.cluster.kubernetes import Api
         from controller.permissions import namespaces
 
         api = Api(self._options.kubeconfig, self._options.context)
-        settings = self.settings
-        if "namespace" not in settings.model_fields_set and api.namespace:
-            settings = settings.model_copy(update={"namespace": api.namespace})
-        cluster = KubernetesCluster(api, settings.instance, namespaces(settings), home="")
-        try:
-            return cluster.snapshot().jobs
-        finally:
-            cluster.close()
+        settings = self.settings.or_in(api.namespace)
+        return KubernetesCluster(api, settings.instance, namespaces(settings), home="")

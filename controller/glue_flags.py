@@ -18,7 +18,7 @@ from protocol.errors import ConfigError
 
 
 def laid_over(
-    base: Settings | None,
+    base: Settings,
     *,
     queue: str | None = None,
     namespace: str | None = None,
@@ -33,7 +33,7 @@ def laid_over(
     `--queue` replaces the file's list, keeping the settings of those that stand in both. The template is the base of
     every pod, the overrides go over it for each queue.
     """
-    kept = dict(base.queues) if base else {}
+    kept = dict(base.queues)
     flags: dict[str, Any] = {}
     if queue is not None:
         names = [name.strip() for name in queue.split(",") if name.strip()]
@@ -51,7 +51,7 @@ def laid_over(
     flags |= {key: value for key, value in plain.items() if value is not None}
     if create_queue:
         flags["create_queues"] = True
-    raw = {**({name: getattr(base, name) for name in base.model_fields_set} if base else {}), **flags}
+    raw = {**{name: getattr(base, name) for name in base.model_fields_set}, **flags}
     try:
         return Settings.model_validate(raw, by_name=True, by_alias=False)
     except ValidationError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from clearml_api.models import Queue, Task
+from clearml_api.queues import find
 from controller import job_template
 from controller.diagnosis import Cause, diagnose, waiting
 from controller.settings import QueueSettings, Settings
@@ -60,7 +61,7 @@ def queue_rows(settings: Settings, queues: Sequence[Queue], jobs: Sequence[JobFa
     """In the settings' order."""
     rows = []
     for name, policy in settings.queues.items():
-        queue = _queue(queues, name)
+        queue = find(queues, name)
         if queue is None:
             rows.append(QueueRow(name, 0, 0, 0, policy.max_pods, "not on the server"))
             continue
@@ -189,9 +190,3 @@ def _job_row(job: JobFacts, task: Task | None, now: datetime) -> JobRow:
         attempt=job.attempt, job=job.name, pod=pod.name if pod else "", node=pod.node if pod else "",
         seconds=(now - job.created).total_seconds() if job.created else None, reason=reason,
     )  # fmt: skip
-
-
-def _queue(queues: Sequence[Queue], name: str) -> Queue | None:
-    return next((one for one in queues if one.name == name), None) or next(
-        (one for one in queues if one.id == name), None
-    )

@@ -135,9 +135,7 @@ class Reader:
         return tuple(queue for queue in found if queue)
 
     def _facts(self, name: str, listing: Iterable[Queue], limit: int) -> QueueFacts | None:
-        """The queue of this name, or of this id."""
-        queue = next((one for one in listing if one.name == name), None)
-        queue = queue or next((one for one in listing if one.id == name), None)
+        queue = queues.find(listing, name)
         return QueueFacts(name, queue.id, queue.entries, len(queue.entries) < limit) if queue else None
 
     def _see_to_missing(self, names: list[str]) -> None:

@@ -218,6 +218,12 @@ class Settings(_Model):
         3600, description="How long a finished Job stays to be looked at."
     )
 
+    def or_in(self, namespace: str) -> Settings:
+        """The same, in this namespace where the file names none; with an empty one as it is."""
+        if not namespace or "namespace" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"namespace": namespace})
+
     def with_servers(self, api: str, web: str, files: str) -> Settings:
         """The same, with the controller's own server addresses where the file names none for pods."""
         return self.model_copy(

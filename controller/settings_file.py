@@ -49,13 +49,10 @@ def load(file: Path, *, own_namespace: Path = OWN_NAMESPACE) -> Settings:
     Where it names no namespace, that of the pod we run in is taken, if we run in one.
     """
     settings = _settings(settings_yaml.read(file))
-    if "namespace" in settings.model_fields_set:
-        return settings
     try:
-        namespace = own_namespace.read_text(encoding="utf-8").strip()
+        return settings.or_in(own_namespace.read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError):
         return settings
-    return settings.model_copy(update={"namespace": namespace}) if namespace else settings
 
 
 def load_text(text: str, name: str = "settings") -> Settings:

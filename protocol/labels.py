@@ -17,6 +17,8 @@ ADDED = PREFIX + "added"
 ATTEMPT = PREFIX + "attempt"
 JOB_UID = "batch.kubernetes.io/controller-uid"
 """Set by Kubernetes on each pod of a Job: the Job's uid, which the pod reads through the downward API."""
+JOB_NAME = "batch.kubernetes.io/job-name"
+"""Likewise, the Job's name."""
 
 TASK_NAME = PREFIX + "task-name"
 """Annotation: the task's name as it is."""

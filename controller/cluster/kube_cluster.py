@@ -66,11 +66,6 @@ class KubernetesCluster:
         for watch in self._watches:
             watch.stop()
 
-    @property
-    def lists(self) -> int:
-        """How many LISTs were made: one for each kind and namespace, more only after the server forgot a version."""
-        return sum(watch.lists for watch in self._watches)
-
     def snapshot(self) -> ClusterState:
         """What the watches know. Raises ClusterError while one of them cannot be relied on."""
         end = time.monotonic() + _FIRST_SYNC_SECONDS

@@ -194,8 +194,8 @@ def job_facts(job: Job) -> JobFacts:
         name=meta.name,
         uid=meta.uid,
         namespace=sys.intern(meta.namespace),
-        labels=_kept(meta.labels),
-        annotations={key: meta.annotations[key] for key in _KEPT_ANNOTATIONS if key in meta.annotations},
+        labels=kept_labels(meta.labels),
+        annotations=kept_annotations(meta),
         created=meta.creationTimestamp,
         end=_end(job),
         stopped=job.spec.suspend,
@@ -209,10 +209,10 @@ def job_facts(job: Job) -> JobFacts:
 def job_of_pod(pod: PodFacts, pod_labels: Mapping[str, str], annotations: Mapping[str, str]) -> JobFacts:
     """A Job whose object is gone while this pod of it is not."""
     return JobFacts(
-        name=pod_labels.get("batch.kubernetes.io/job-name", ""),
+        name=pod_labels.get(labels.JOB_NAME, ""),
         uid=pod_labels.get(labels.JOB_UID, ""),
         namespace=pod.namespace,
-        labels=_kept(pod_labels),
+        labels=kept_labels(pod_labels),
         annotations=annotations,
         created=pod.created,
         deleting=True,
@@ -252,7 +252,13 @@ def pod_facts(pod: Pod) -> PodFacts:
     )
 
 
-def _kept(found: Mapping[str, str]) -> dict[str, str]:
+def kept_annotations(meta: Meta) -> dict[str, str]:
+    """Those that we read."""
+    return {key: meta.annotations[key] for key in _KEPT_ANNOTATIONS if key in meta.annotations}
+
+
+def kept_labels(found: Mapping[str, str]) -> dict[str, str]:
+    """Our own."""
     return {sys.intern(key): value for key, value in found.items() if key.startswith(labels.PREFIX)}
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from controller.cluster.kube_objects import Job, Pod, job_facts, job_of_pod, pod_facts
+from controller.cluster.kube_objects import Job, Pod, job_facts, job_of_pod, kept_annotations, kept_labels, pod_facts
 from controller.state import FINISHED_PHASES, JobFacts, PodFacts
 from protocol import labels
 
@@ -199,13 +199,10 @@ class PodsOf:
 
 
 def _owned(pod: Pod) -> _Owned:
-    facts = pod_facts(pod)
     found = pod.metadata.labels
     uid = found.get(labels.JOB_UID, "")
-    kept = {key: value for key, value in found.items() if key.startswith(labels.PREFIX)}
-    kept |= {labels.JOB_UID: uid, "batch.kubernetes.io/job-name": found.get("batch.kubernetes.io/job-name", "")}
-    annotations = {key: value for key, value in pod.metadata.annotations.items() if key == labels.QUEUE_NAME}
-    return _Owned(facts, uid, kept, annotations)
+    of_job = {labels.JOB_UID: uid, labels.JOB_NAME: found.get(labels.JOB_NAME, "")}
+    return _Owned(pod_facts(pod), uid, {**kept_labels(found), **of_job}, kept_annotations(pod.metadata))
 
 
 def _job_mark(job: JobFacts) -> object:

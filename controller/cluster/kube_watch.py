@@ -71,8 +71,6 @@ class Watch(Generic[T]):
         self._listed = threading.Event()
         self._failing: tuple[float, str] | None = None
         self._failures = 0
-        self.lists = 0
-        """How many times everything was listed."""
         self._thread = threading.Thread(target=self._run, name=f"watch {path}", daemon=True)
 
     def start(self) -> None:
@@ -131,7 +129,6 @@ class Watch(Generic[T]):
             return
         self._store.replace(found, began)
         self._version = page.metadata.resourceVersion
-        self.lists += 1
         self._listed.set()
         self._well()
 

@@ -376,7 +376,7 @@ def _record(manifest: Mapping[str, Any], now: float) -> JobRecord:
 
 def _new_pod(job: JobRecord, number: int, now: float) -> PodRecord:
     metadata = job.manifest["spec"]["template"].get("metadata") or {}
-    own = {labels.JOB_UID: job.uid, "batch.kubernetes.io/job-name": job.name, "job-name": job.name}
+    own = {labels.JOB_UID: job.uid, labels.JOB_NAME: job.name, "job-name": job.name}
     uid = str(uuid4())
     return PodRecord(
         name=f"{job.name[:57]}-{uid[:5]}",

@@ -17,12 +17,23 @@ from clearml_api.session import Session
 from protocol import environment as names
 from protocol.termination import TerminationMessage
 from tests import support
+from tests.bootstrap.environments import wheel
 from tests.bootstrap.git_servers import GitPod, HttpGit
 
 
 @pytest.fixture(scope="session")
 def queue(api: Session) -> str:
     return queues.create(api, f"bootstrap-{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """alpha 1.0 and 2.0, and beta, which needs it."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for version in ("1.0", "2.0"):
+        wheel(folder, "alpha", version)
+    wheel(folder, "beta", needs="alpha")
+    return folder
 
 
 @pytest.fixture(scope="session")

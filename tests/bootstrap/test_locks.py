@@ -14,7 +14,7 @@ from bootstrap.environment import installed, locks
 from bootstrap.environment.tools import find_uv
 from bootstrap.errors import EnvironmentBuildError
 from bootstrap.prepared import Checkout
-from tests.bootstrap.environments import prepare, project, python, wheel
+from tests.bootstrap.environments import prepare, project, python
 
 LOCKS = Path(__file__).parent / "locks"
 
@@ -101,15 +101,6 @@ def test_a_damaged_lock_is_named() -> None:
 )
 def test_a_pyproject_without_a_lock(text, expected) -> None:
     assert locks.read_pyproject(text) == expected
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheels")
-    for version in ("1.0", "2.0"):
-        wheel(folder, "alpha", version)
-    wheel(folder, "beta", needs="alpha")
-    return folder
 
 
 def locked_project(folder: Path, wheels: Path) -> None:

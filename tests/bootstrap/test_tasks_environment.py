@@ -26,15 +26,6 @@ VERSIONS = {
 """Real interpreters of other versions, where this machine has them."""
 
 
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheels")
-    for version in ("1.0", "2.0"):
-        wheel(folder, "alpha", version)
-    wheel(folder, "beta", needs="alpha")
-    return folder
-
-
 @BOTH
 def test_the_tasks_own_package_is_private_and_what_it_needs_is_shared(tmp_path, wheels, manager) -> None:
     for pod in ("one", "two"):
