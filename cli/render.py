@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from clearml_api.models import Queue, Task
-    from controller.settings import QueueSettings, Settings
+    from controller.settings import Settings
+    from controller.settings_queue import QueueSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

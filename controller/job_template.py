@@ -19,7 +19,9 @@ from controller import docker_args, job_template_keys, job_template_resources
 from controller.job_template_keys import CONTAINER
 from controller.job_template_owned import Attempt, failure_policy, finished
 from controller.merge import merged
-from controller.settings import Engine, QueueSettings, RuleCondition, Settings, Template
+from controller.settings import Settings
+from controller.settings_queue import QueueSettings, RuleCondition
+from controller.settings_values import Engine, Template
 from protocol.errors import ConfigError
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")

@@ -13,7 +13,8 @@ from typing import Any
 from clearml_api.models import Task
 from controller.job_template_keys import CONTAINER, KEYS
 from controller.merge import merged
-from controller.settings import QueueSettings, Settings
+from controller.settings import Settings
+from controller.settings_queue import QueueSettings
 from protocol import environment as variables
 from protocol import exit_codes, labels
 from protocol.names import added_millis, job_name

@@ -10,7 +10,8 @@ from clearml_api.models import Queue, Task
 from clearml_api.queues import find
 from controller import job_template
 from controller.diagnosis import Cause, diagnose, waiting
-from controller.settings import QueueSettings, Settings
+from controller.settings import Settings
+from controller.settings_queue import QueueSettings
 from controller.state import JobFacts
 from protocol.errors import PodstrapError
 

@@ -19,7 +19,7 @@ from controller.actions import (
 )
 from controller.diagnosis import Cause, Diagnosis, diagnose, waiting
 from controller.plan_view import NEVER_BEGAN, View, attempt_line, holds, own, say, started_by_pod_of, with_history
-from controller.settings import QueueSettings
+from controller.settings_queue import QueueSettings
 from controller.state import JobFacts
 from protocol.claim import Claim
 from protocol.names import added_millis

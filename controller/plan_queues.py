@@ -16,7 +16,8 @@ from controller.actions import (
 )
 from controller.diagnosis import Cause, Diagnosis, diagnose
 from controller.plan_view import NEVER_BEGAN, View, attempt_line, say, with_history
-from controller.settings import QueueSettings, Settings
+from controller.settings import Settings
+from controller.settings_queue import QueueSettings
 from controller.state import JobFacts, QueueFacts
 from protocol.errors import PodstrapError
 from protocol.names import job_name

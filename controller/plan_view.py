@@ -10,7 +10,8 @@ from controller.actions import (
     SetMessage,
 )
 from controller.diagnosis import Diagnosis
-from controller.settings import QueueSettings, Settings
+from controller.settings import Settings
+from controller.settings_queue import QueueSettings
 from controller.state import JobFacts, Place, State
 from protocol.claim import started_by
 from protocol.names import added_millis

@@ -1,114 +1,42 @@
 """What an operator sets: one YAML file, every value with its type, its default and its meaning.
 
 The keys are those of the official chart's `agentk8sglue` section where it has them (queues, basePodTemplate,
-defaultContainerImage, createQueueIfNotExists, ...), camelCase in the file. `settings_file` reads the file and turns
-every error into file, line, column and key; templates are looked at by `job_template_keys`.
-
-Types are strict: `maxPods: true` is an error, not 1.
+defaultContainerImage, createQueueIfNotExists, ...), camelCase in the file. A queue and a
+rule are in `settings_queue`, the types of values in `settings_values`; `settings_file` reads the file and turns every
+error into file, line, column and key; templates are looked at by `job_template_keys`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from controller.settings_values import absolute_path, dns_label, server_url, volume_source
+from controller.settings_queue import QueueSettings, RuleSettings
+from controller.settings_values import (
+    ContainerPath,
+    Engine,
+    Flag,
+    Installer,
+    Limit,
+    MaxPods,
+    MissingPython,
+    Model,
+    Namespace,
+    Seconds,
+    ServerUrl,
+    Template,
+    dns_label,
+    volume_source,
+)
 
 QUEUE_FORM = "queue_form"
 """The error type of everything wrong with the short form `queue: a,b`."""
 
-Template = dict[str, Any]
-Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
-MaxPods = Annotated[int, Field(ge=0, strict=True)]
-Positive = Annotated[int, Field(ge=1, strict=True)]
-Flag = Annotated[bool, Field(strict=True)]
-Namespace = Annotated[str, AfterValidator(dns_label)]
-ContainerPath = Annotated[str, AfterValidator(absolute_path)]
-ServerUrl = Annotated[str, AfterValidator(server_url)]
-Installer = Literal["uv", "pip"]
-Engine = Literal["podstrap", "clearml-agent"]
-MissingPython = Literal["install", "nearest", "fail"]
-Limit = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 
-
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
-
-
-class QueueLimits(_Model):
-    """The Enterprise chart's `queueSettings`."""
-
-    max_pods: MaxPods | None = Field(
-        None, description="Most pods of this queue at a time: 0 lets none run; no limit when not set."
-    )
-
-
-class QueueSettings(_Model):
-    """One queue."""
-
-    template_overrides: Template = Field(
-        default_factory=dict, description="Laid over basePodTemplate for this queue's tasks; same keys."
-    )
-    queue_settings: QueueLimits = Field(default_factory=lambda: QueueLimits(), description="Limits of this queue.")
-    namespace: Namespace | None = Field(
-        None, description="Namespace of this queue's Jobs; that of the whole file when not set."
-    )
-    paused: Flag = Field(False, description="Start nothing new from this queue.")
-    on_disruption: Literal["restart", "fail"] = Field(
-        "restart", description="What becomes of a task whose pod the infrastructure took away."
-    )
-    max_attempts: Positive = Field(3, description="Pods that may run one task, the first one included.")
-    active_deadline_seconds: Positive | None = Field(
-        None, description="Longest life of a Job, all its pods together; no limit when not set."
-    )
-    poll_seconds: Seconds | None = Field(
-        None, description="Seconds between a pod's looks at whether its task is still its own; 3 when not set."
-    )
-    package_manager: Installer | None = Field(
-        None, description="Who installs requirements; that of the whole file when not set."
-    )
-    engine: Engine | None = Field(None, description="Who prepares tasks; that of the whole file when not set.")
-    missing_python: MissingPython | None = Field(
-        None, description="When an image lacks the Python that a task names; that of the whole file when not set."
-    )
-
-    @property
-    def max_pods(self) -> int | None:
-        """Most pods of this queue at a time; None: no limit."""
-        return self.queue_settings.max_pods
-
-
-class RuleCondition(_Model):
-    """Which tasks: each list that is given must hold the task's own; a task's author chooses type and tags."""
-
-    types: tuple[str, ...] = Field((), description="Task types: training, controller (a pipeline's), service, ...")
-    tags: tuple[str, ...] = Field((), description="Tags, one of which the task has.")
-    projects: tuple[str, ...] = Field((), description="Ids of projects.")
-    users: tuple[str, ...] = Field((), description="Ids of the users who made the tasks.")
-    queues: tuple[str, ...] = Field((), description="Names of queues.")
-
-    @model_validator(mode="after")
-    def _not_everything(self) -> RuleCondition:
-        if not any((self.types, self.tags, self.projects, self.users, self.queues)):
-            raise PydanticCustomError("rule", "no condition is given; basePodTemplate is for all tasks")
-        return self
-
-
-class RuleSettings(_Model):
-    """A template for the tasks of some kind: a pipeline's controller needs no GPU, whatever its queue gives."""
-
-    when: RuleCondition = Field(description="Which tasks.")
-    template_overrides: Template = Field(
-        default_factory=dict, description="Laid over the queue's template; same keys as basePodTemplate."
-    )
-    engine: Engine | None = Field(None, description="Who prepares these tasks; the queue's when not set.")
-
-
-class CacheSettings(_Model):
+class CacheSettings(Model):
     """Where environments, repositories and wheels are kept between pods."""
 
     mount_path: ContainerPath = Field("/podstrap/cache", description="Where pods see the cache.")
@@ -128,7 +56,7 @@ class CacheSettings(_Model):
     )
 
 
-class CredentialsKeys(_Model):
+class CredentialsKeys(Model):
     """What ClearML's keys are called in the Secret that holds them."""
 
     access_key: Annotated[str, Field(min_length=1)] = Field(
@@ -139,7 +67,7 @@ class CredentialsKeys(_Model):
     )
 
 
-class Settings(_Model):
+class Settings(Model):
     """The whole file."""
 
     instance: str = Field(

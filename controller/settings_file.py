@@ -15,16 +15,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from controller import job_template_keys, settings_yaml
-from controller.settings import (
-    QUEUE_FORM,
-    CacheSettings,
-    CredentialsKeys,
-    QueueLimits,
-    QueueSettings,
-    RuleCondition,
-    RuleSettings,
-    Settings,
-)  # fmt: skip
+from controller.settings import QUEUE_FORM, CacheSettings, CredentialsKeys, Settings
+from controller.settings_queue import QueueLimits, QueueSettings, RuleCondition, RuleSettings  # fmt: skip
 from controller.settings_yaml import Document, Key, dotted
 from controller.values_chart import CHART, IGNORED
 from protocol.errors import ConfigError

@@ -1,11 +1,16 @@
-"""What single values of the settings must look like; each check answers the value or says what is wrong with it."""
+"""What single values of the settings must look like: their types, and the checks behind them.
+
+Each check answers the value or says what is wrong with it. Types are strict: `maxPods: true` is an error, not 1.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -53,3 +58,23 @@ def volume_source(source: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise PydanticCustomError("volume", "{kind}: a mapping is wanted", {"kind": kind})
     return source
+
+
+Template = dict[str, Any]
+Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+MaxPods = Annotated[int, Field(ge=0, strict=True)]
+Positive = Annotated[int, Field(ge=1, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Namespace = Annotated[str, AfterValidator(dns_label)]
+ContainerPath = Annotated[str, AfterValidator(absolute_path)]
+ServerUrl = Annotated[str, AfterValidator(server_url)]
+Installer = Literal["uv", "pip"]
+Engine = Literal["podstrap", "clearml-agent"]
+MissingPython = Literal["install", "nearest", "fail"]
+Limit = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+
+
+class Model(BaseModel):
+    """camelCase in the file, nothing unknown, never changed."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from controller import job_template_keys, settings_file, settings_yaml
-from controller.settings import QueueSettings, Settings
+from controller.settings import Settings
+from controller.settings_queue import QueueSettings
 from controller.settings_yaml import Key, dotted
 from controller.values_chart import CHART, FILES, IGNORED, ORDER, TOP_CHART
 from protocol.errors import ConfigError

@@ -9,7 +9,8 @@ import pytest
 
 from clearml_api.models import Container, Task
 from controller import job_template
-from controller.settings import QueueSettings, Settings
+from controller.settings import Settings
+from controller.settings_queue import QueueSettings
 
 NOW = datetime(2025, 6, 1, 12, 0, 5, tzinfo=timezone.utc)
 ADDED = datetime(2025, 6, 1, 12, 0, 0, 250000, tzinfo=timezone.utc)

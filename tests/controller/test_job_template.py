@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from clearml_api.models import Task
 from controller.job_template import TemplateError
-from controller.settings import QueueSettings, Settings
+from controller.settings import Settings
 from controller.settings_file import load_text
+from controller.settings_queue import QueueSettings
 from protocol import labels
 from protocol.errors import ConfigError
 from protocol.names import added_millis, job_name

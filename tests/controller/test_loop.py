@@ -20,7 +20,8 @@ from clearml_api.session import Session
 from controller.cluster.local import LocalCluster
 from controller.loop import Loop
 from controller.run import run_controller
-from controller.settings import QueueSettings, Settings
+from controller.settings import Settings
+from controller.settings_queue import QueueSettings
 from protocol import environment as names
 from protocol import exit_codes, labels
 from protocol.errors import PodstrapError

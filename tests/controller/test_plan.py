@@ -21,7 +21,8 @@ from controller.actions import (
     StopJob,
 )
 from controller.plan import Plan, plan
-from controller.settings import QueueLimits, QueueSettings, Settings
+from controller.settings import Settings
+from controller.settings_queue import QueueLimits, QueueSettings
 from controller.state import JobEnd, JobFacts, Place, PodFacts, QueueFacts, Refusal, State
 from protocol import labels
 from protocol.claim import RUNTIME_KEY, Claim

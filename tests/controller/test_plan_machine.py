@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from clearml_api.errors import ApiError
 from controller.loop import Loop
-from controller.settings import QueueLimits, QueueSettings, Settings
+from controller.settings import Settings
+from controller.settings_queue import QueueLimits, QueueSettings
 from protocol import labels
 from protocol.errors import PodstrapError
 from protocol.names import added_millis, job_name

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from controller.settings import QueueLimits, QueueSettings, Settings
+from controller.settings import Settings
+from controller.settings_queue import QueueLimits, QueueSettings
 
 
 def read(**keys: Any) -> Settings:

@@ -1,0 +1,90 @@
+"""What an operator sets for one queue, and the rules that lay templates over kinds of tasks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from controller.settings_values import (
+    Engine,
+    Flag,
+    Installer,
+    MaxPods,
+    MissingPython,
+    Model,
+    Namespace,
+    Positive,
+    Seconds,
+    Template,
+)
+
+
+class QueueLimits(Model):
+    """The Enterprise chart's `queueSettings`."""
+
+    max_pods: MaxPods | None = Field(
+        None, description="Most pods of this queue at a time: 0 lets none run; no limit when not set."
+    )
+
+
+class QueueSettings(Model):
+    """One queue."""
+
+    template_overrides: Template = Field(
+        default_factory=dict, description="Laid over basePodTemplate for this queue's tasks; same keys."
+    )
+    queue_settings: QueueLimits = Field(default_factory=lambda: QueueLimits(), description="Limits of this queue.")
+    namespace: Namespace | None = Field(
+        None, description="Namespace of this queue's Jobs; that of the whole file when not set."
+    )
+    paused: Flag = Field(False, description="Start nothing new from this queue.")
+    on_disruption: Literal["restart", "fail"] = Field(
+        "restart", description="What becomes of a task whose pod the infrastructure took away."
+    )
+    max_attempts: Positive = Field(3, description="Pods that may run one task, the first one included.")
+    active_deadline_seconds: Positive | None = Field(
+        None, description="Longest life of a Job, all its pods together; no limit when not set."
+    )
+    poll_seconds: Seconds | None = Field(
+        None, description="Seconds between a pod's looks at whether its task is still its own; 3 when not set."
+    )
+    package_manager: Installer | None = Field(
+        None, description="Who installs requirements; that of the whole file when not set."
+    )
+    engine: Engine | None = Field(None, description="Who prepares tasks; that of the whole file when not set.")
+    missing_python: MissingPython | None = Field(
+        None, description="When an image lacks the Python that a task names; that of the whole file when not set."
+    )
+
+    @property
+    def max_pods(self) -> int | None:
+        """Most pods of this queue at a time; None: no limit."""
+        return self.queue_settings.max_pods
+
+
+class RuleCondition(Model):
+    """Which tasks: each list that is given must hold the task's own; a task's author chooses type and tags."""
+
+    types: tuple[str, ...] = Field((), description="Task types: training, controller (a pipeline's), service, ...")
+    tags: tuple[str, ...] = Field((), description="Tags, one of which the task has.")
+    projects: tuple[str, ...] = Field((), description="Ids of projects.")
+    users: tuple[str, ...] = Field((), description="Ids of the users who made the tasks.")
+    queues: tuple[str, ...] = Field((), description="Names of queues.")
+
+    @model_validator(mode="after")
+    def _not_everything(self) -> RuleCondition:
+        if not any((self.types, self.tags, self.projects, self.users, self.queues)):
+            raise PydanticCustomError("rule", "no condition is given; basePodTemplate is for all tasks")
+        return self
+
+
+class RuleSettings(Model):
+    """A template for the tasks of some kind: a pipeline's controller needs no GPU, whatever its queue gives."""
+
+    when: RuleCondition = Field(description="Which tasks.")
+    template_overrides: Template = Field(
+        default_factory=dict, description="Laid over the queue's template; same keys as basePodTemplate."
+    )
+    engine: Engine | None = Field(None, description="Who prepares these tasks; the queue's when not set.")
