@@ -62,7 +62,9 @@ def test_the_commands_of_a_page_work_one_after_the_other(page: Path, stranger: S
 def test_the_chart_takes_a_pages_values(block: Block, offline_helm: Helm, tmp_path: Path) -> None:
     """Rendered, its settings read by the controller, and nothing in it that `podstrap check --values` does not know."""
     given = yaml.safe_load(block.text)
-    text = settings_text(offline_helm.rendered({**yaml.safe_load(KEYS), **given}))
+    keys = yaml.safe_load(KEYS)
+    whole = {**keys, **given, "clearml": {**keys["clearml"], **given.get("clearml", {})}}
+    text = settings_text(offline_helm.rendered(whole))
     assert settings_file.load_text(text).queues
     (tmp_path / "values.yaml").write_text(block.text)
     rows = values_report.report(tmp_path / "values.yaml")

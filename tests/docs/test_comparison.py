@@ -21,6 +21,7 @@ GLUE = {
     "ends with `exit 0`": r"; exit 0",
     "base64, in the pod's command": r"base64 --decode >> ~/clearml\.conf",
     "`--ports-mode`": r"ports_mode",
+    "limits and template for all together": r"max_pods_limit=None",
 }
 """What the page says of the glue -> where its source says so."""
 
