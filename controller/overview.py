@@ -9,10 +9,12 @@ from datetime import datetime
 from clearml_api.models import Queue, Task
 from clearml_api.queues import find
 from controller import job_template
-from controller.diagnosis import Cause, diagnose, waiting
+from controller.diagnosis import diagnose
+from controller.reasons import Cause
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.state import JobFacts
+from controller.waiting import waiting
 from protocol.errors import PodstrapError
 
 
@@ -44,6 +46,8 @@ class JobRow:
     node: str
     seconds: float | None
     """Since it was made."""
+    word: str
+    """The reason's word, as in Events and metrics."""
     reason: str
     """Why it waits or how it ended."""
 
@@ -178,16 +182,17 @@ def _of_job(job: JobFacts) -> Finding:
     label = f"{job.name}, attempt {job.attempt}"
     if not job.over:
         why = waiting(job)
-        return Finding("job", f"{label}: {stage(job)}" + (f": {why}" if why else ""), stops=bool(why))
+        return Finding("job", f"{label}: {stage(job)}" + (f": {why.reason}" if why else ""), stops=bool(why))
     found = diagnose(job)
     return Finding("job", f"{label} {stage(job)}: {found.reason}", stops=found.cause is not Cause.NONE)
 
 
 def _job_row(job: JobFacts, task: Task | None, now: datetime) -> JobRow:
     pod = job.last_pod
-    reason = diagnose(job).reason if job.over and stage(job) != "succeeded" else waiting(job)
+    why = diagnose(job) if job.over and stage(job) != "succeeded" else waiting(job)
     return JobRow(
         task=job.task, name=task.name if task else "", queue=job.queue_name or job.queue, stage=stage(job),
         attempt=job.attempt, job=job.name, pod=pod.name if pod else "", node=pod.node if pod else "",
-        seconds=(now - job.created).total_seconds() if job.created else None, reason=reason,
+        seconds=(now - job.created).total_seconds() if job.created else None,
+        word=why.word.value if why else "", reason=why.reason if why else "",
     )  # fmt: skip

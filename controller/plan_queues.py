@@ -14,8 +14,9 @@ from controller.actions import (
     CreateJob,
     FailQueued,
 )
-from controller.diagnosis import Cause, Diagnosis, diagnose
+from controller.diagnosis import diagnose
 from controller.plan_view import NEVER_BEGAN, View, attempt_line, say, with_history
+from controller.reasons import Cause, Diagnosis, Reason
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.state import JobFacts, QueueFacts
@@ -105,7 +106,8 @@ class Filling:
         refusal = self.view.state.refusals.get(name)
         if refusal and refusal.until > self.view.state.now:
             self.waiting += 1
-            yield from say(task, f"waiting: the cluster refuses its Job: {refusal.reason}")
+            text = f"waiting: the cluster refuses its Job: {refusal.reason}"
+            yield from say(task, Diagnosis(Reason.JOB_REFUSED, text))
             return
         try:
             manifest = self.render(
@@ -115,12 +117,13 @@ class Filling:
             )  # fmt: skip
         except PodstrapError as error:
             self.stuck += 1
-            yield from say(task, f"waiting: its Job cannot be made: {error}")
+            yield from say(task, Diagnosis(Reason.TEMPLATE_INVALID, f"waiting: its Job cannot be made: {error}"))
             return
         except Exception as error:  # the task's text is untrusted: what it breaks stops this task alone
             log.exception("render-bug task=%s queue=%s", entry.task, queue.name)
             self.stuck += 1
-            yield from say(task, f"waiting: its Job cannot be made: {type(error).__name__}: {error}")
+            text = f"waiting: its Job cannot be made: {type(error).__name__}: {error}"
+            yield from say(task, Diagnosis(Reason.TEMPLATE_INVALID, text))
             return
         self._taken.add(entry.task)
         self.waiting += 1
@@ -137,7 +140,7 @@ def _next_attempt(
         attempt = claim.next_attempt() if claim else 1
         if attempt > policy.max_attempts:
             none_left = f"no attempt left (maxAttempts {policy.max_attempts})"
-            return attempt, history, Diagnosis(Cause.INFRASTRUCTURE, none_left)
+            return attempt, history, Diagnosis(Reason.NO_ATTEMPT_LEFT, none_left)
         return attempt, history, None
     found = diagnose(past[-1])
     history = (*history, *(attempt_line(job.attempt, diagnose(job)) for job in past))
@@ -154,9 +157,10 @@ def _left(limit: int | None, used: int) -> int:
     return MAX_NEW_JOBS if limit is None else max(0, limit - used)
 
 
-def _no_room(name: str, policy: QueueSettings, *, full: bool) -> str:
+def _no_room(name: str, policy: QueueSettings, *, full: bool) -> Diagnosis:
     if policy.paused:
-        return f"waiting: queue {name} is paused"
+        return Diagnosis(Reason.QUEUE_PAUSED, f"waiting: queue {name} is paused")
     if full:
-        return f"waiting: queue {name} runs as many pods as it may (maxPods {policy.max_pods})"
-    return "waiting: as many pods run as may over all queues (maxPods)"
+        text = f"waiting: queue {name} runs as many pods as it may (maxPods {policy.max_pods})"
+        return Diagnosis(Reason.QUEUE_FULL, text)
+    return Diagnosis(Reason.ALL_FULL, "waiting: as many pods run as may over all queues (maxPods)")

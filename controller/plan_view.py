@@ -9,7 +9,7 @@ from clearml_api.models import Task
 from controller.actions import (
     SetMessage,
 )
-from controller.diagnosis import Diagnosis
+from controller.reasons import Diagnosis
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.state import JobFacts, Place, State
@@ -102,10 +102,10 @@ def own(job: JobFacts, places: Sequence[Place]) -> bool:
     return Place(job.queue, job.added) in places
 
 
-def say(task: Task, message: str) -> Iterator[SetMessage]:
+def say(task: Task, why: Diagnosis) -> Iterator[SetMessage]:
     """Put a reason on a waiting task, only when it is another than the one that stands there."""
-    if task.status == "queued" and task.status_message != message:
-        yield SetMessage(task.id, message)
+    if task.status == "queued" and task.status_message != why.reason:
+        yield SetMessage(task.id, why.reason, why.word)
 
 
 def attempt_line(attempt: int, found: Diagnosis) -> str:

@@ -20,12 +20,13 @@ from clearml_api.models import ENDED, Queue, Task
 from clearml_api.session import Session
 from controller.acting import CALL
 from controller.cluster.interface import Cluster
-from controller.diagnosis import waiting
 from controller.plan import Plan, in_doubt, wants_places
 from controller.plan_queues import MAX_NEW_JOBS
 from controller.plan_view import own
+from controller.reasons import Diagnosis
 from controller.settings import Settings
 from controller.state import VANISHED, JobEnd, JobFacts, Place, PodFacts, QueueFacts, Refusal, State, places_of
+from controller.waiting import waiting
 from protocol import labels
 from protocol.claim import Claim
 from protocol.names import added_millis
@@ -57,7 +58,7 @@ class Reader:
         self._claims_without_job: dict[str, tuple[datetime, JobFacts]] = {}
         """Job uid -> since when we know of a claim by it without seeing it, and the Job as its claim describes it."""
         self._doubts: dict[str, tuple[object, datetime]] = {}
-        self._said: dict[str, str] = {}
+        self._said: dict[str, Diagnosis | None] = {}
         """Living Job uid -> why it waits, as of the last round."""
         self._extra = 0
         self.refusals: dict[str, Refusal] = {}
@@ -182,7 +183,7 @@ class Reader:
         waits = places.get(job.task)
         if not waits:
             return not job.running
-        return not own(job, waits) or waiting(job) != self._said.get(job.uid, "")
+        return not own(job, waits) or waiting(job) != self._said.get(job.uid)
 
     def _times_doubts(self, state: State) -> dict[str, datetime]:
         by_uid = {job.uid: job for job in state.jobs}
