@@ -27,6 +27,7 @@ from protocol.errors import ConfigError, PodstrapError
 from protocol.names import added_millis
 from protocol.termination import Outcome
 from protocol.timeline import TIMELINE
+from tests import scraping
 from tests.controller.test_plan import ADDED, COMPLETE, FAILED, NOW, ended, job, pod
 from tests.controller.test_plan_machine import render
 from tests.support import free_port
@@ -43,12 +44,7 @@ SETTINGS = Settings(
 
 def numbers(telemetry: Telemetry) -> dict[str, float]:
     """Series as PromQL writes them -> value."""
-    found = {}
-    for family in text_string_to_metric_families(telemetry.text()[0].decode()):
-        for sample in family.samples:
-            inside = ",".join(f'{key}="{value}"' for key, value in sorted(sample.labels.items()))
-            found[f"{sample.name}{{{inside}}}"] = sample.value
-    return found
+    return scraping.numbers(telemetry.text()[0].decode())
 
 
 def state(*jobs: JobFacts, tasks: Mapping[str, Task] | None = None, **more: object) -> State:
