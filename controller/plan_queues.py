@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,6 +14,7 @@ from controller.actions import (
     Action,
     CreateJob,
     FailQueued,
+    SetMessage,
 )
 from controller.diagnosis import diagnose
 from controller.plan_view import NEVER_BEGAN, View, attempt_line, say, with_history
@@ -57,6 +59,7 @@ class Filling:
     waiting: int = 0
     stuck: int = 0
     starved: bool = False
+    held: Counter[tuple[str, Reason]] = field(default_factory=Counter)
     _room: int = 0
     _taken: set[str] = field(default_factory=set)
 
@@ -84,13 +87,18 @@ class Filling:
                 continue  # a left-over entry: of a task that was deleted, or that ended without leaving its queue
             if policy.paused or min(room, self._room) <= 0:
                 self.waiting += 0 if policy.paused else 1
-                yield from say(task, _no_room(queue.name, policy, full=room <= 0))
+                yield from self._hold(queue, task, _no_room(queue.name, policy, full=room <= 0))
                 continue
             for action in self._entry(queue, policy, entry, task):
                 yield action
                 if isinstance(action, CreateJob):
                     made, room, self._room = True, room - 1, self._room - 1
         self.starved = self.starved or (not queue.complete and not made and min(room, self._room) > 0)
+
+    def _hold(self, queue: QueueFacts, task: Task, why: Diagnosis) -> Iterator[SetMessage]:
+        """It gets no Job as things are."""
+        self.held[queue.name, why.word] += 1
+        yield from say(task, why)
 
     def _entry(self, queue: QueueFacts, policy: QueueSettings, entry: QueueEntry, task: Task) -> Iterator[Action]:
         past = sorted(
@@ -107,7 +115,7 @@ class Filling:
         if refusal and refusal.until > self.view.state.now:
             self.waiting += 1
             text = f"waiting: the cluster refuses its Job: {refusal.reason}"
-            yield from say(task, Diagnosis(Reason.JOB_REFUSED, text))
+            yield from self._hold(queue, task, Diagnosis(Reason.JOB_REFUSED, text))
             return
         try:
             manifest = self.render(
@@ -117,13 +125,14 @@ class Filling:
             )  # fmt: skip
         except PodstrapError as error:
             self.stuck += 1
-            yield from say(task, Diagnosis(Reason.TEMPLATE_INVALID, f"waiting: its Job cannot be made: {error}"))
+            text = f"waiting: its Job cannot be made: {error}"
+            yield from self._hold(queue, task, Diagnosis(Reason.TEMPLATE_INVALID, text))
             return
         except Exception as error:  # the task's text is untrusted: what it breaks stops this task alone
             log.exception("render-bug task=%s queue=%s", entry.task, queue.name)
             self.stuck += 1
             text = f"waiting: its Job cannot be made: {type(error).__name__}: {error}"
-            yield from say(task, Diagnosis(Reason.TEMPLATE_INVALID, text))
+            yield from self._hold(queue, task, Diagnosis(Reason.TEMPLATE_INVALID, text))
             return
         self._taken.add(entry.task)
         self.waiting += 1

@@ -38,6 +38,8 @@ MARGIN = 8
 _LOST_SECONDS = 5.0
 """A claim whose Job we have not seen for so long is one whose Job is gone."""
 _ALL_ENTRIES = 1_000_000
+_COUNTED = 10_000
+"""Entries of a queue that are counted once a minute, in the request that is made anyway."""
 _MOST_EXTRA = 100_000
 
 
@@ -60,6 +62,7 @@ class Reader:
         self._doubts: dict[str, tuple[object, datetime]] = {}
         self._said: dict[str, Diagnosis | None] = {}
         """Living Job uid -> why it waits, as of the last round."""
+        self._depths: dict[str, int] = {}
         self._extra = 0
         self.refusals: dict[str, Refusal] = {}
 
@@ -72,7 +75,7 @@ class Reader:
         if minute and cluster.home:
             self._look_for_lost(cluster.home, jobs, now)
         limit = self._limit(jobs)
-        found = self._queues(limit)
+        found = self._queues(limit, minute=minute)
         asked = frozenset(self._interesting(jobs, found, minute=minute))
         known = tasks.get_all(self._session, asked, tasks.MANIFEST, bounds=CALL) if asked else {}
         self.refusals = {name: one for name, one in self.refusals.items() if one.until > now}
@@ -125,19 +128,25 @@ class Reader:
         free = MAX_NEW_JOBS if most is None else max(0, min(MAX_NEW_JOBS, most - len(living)))
         return sum(1 for job in living if not job.running) + free + MARGIN + self._extra
 
-    def _queues(self, limit: int) -> tuple[QueueFacts, ...]:
+    def _queues(self, limit: int, *, minute: bool) -> tuple[QueueFacts, ...]:
         """The settings' queues in one request: by their ids once all are known, else the listing of all."""
         wanted = list(self._settings.queues)
         ids = [self._queue_ids[name] for name in wanted if name in self._queue_ids]
-        listing = queues.get_all(self._session, ids if len(ids) == len(wanted) else (), max_entries=limit, bounds=CALL)
-        found = [self._facts(name, listing, limit) for name in wanted]
+        most = max(limit, _COUNTED) if minute else limit
+        listing = queues.get_all(self._session, ids if len(ids) == len(wanted) else (), max_entries=most, bounds=CALL)
+        found = [self._facts(name, listing, limit, counted=minute) for name in wanted]
         self._queue_ids = {queue.name: queue.id for queue in found if queue}
         self._see_to_missing([name for name, queue in zip(wanted, found, strict=True) if queue is None])
         return tuple(queue for queue in found if queue)
 
-    def _facts(self, name: str, listing: Iterable[Queue], limit: int) -> QueueFacts | None:
-        queue = queues.find(listing, name)
-        return QueueFacts(name, queue.id, queue.entries, len(queue.entries) < limit) if queue else None
+    def _facts(self, name: str, listing: Iterable[Queue], limit: int, *, counted: bool) -> QueueFacts | None:
+        if (queue := queues.find(listing, name)) is None:
+            return None
+        depth = len(queue.entries)
+        if not counted and depth >= limit:
+            depth = max(depth, self._depths.get(queue.id, 0))
+        self._depths[queue.id] = depth
+        return QueueFacts(name, queue.id, queue.entries[:limit], len(queue.entries) < limit, depth)
 
     def _see_to_missing(self, names: list[str]) -> None:
         for name in names:

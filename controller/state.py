@@ -32,6 +32,8 @@ class PodFacts:
     """Kubernetes' own: Pending, Running, Succeeded, Failed, Unknown."""
     node: str = ""
     created: datetime | None = None
+    scheduled: datetime | None = None
+    """When a node was chosen for it."""
     started: datetime | None = None
     finished: datetime | None = None
     deleting: bool = False
@@ -172,6 +174,8 @@ class QueueFacts:
     entries: tuple[QueueEntry, ...] = ()
     complete: bool = True
     """Whether these are all entries."""
+    depth: int = 0
+    """How many entries it has, as far as was counted: never less than were read."""
 
 
 @dataclass(frozen=True)
