@@ -88,7 +88,7 @@ def _task_and_queue(named: str, queue_name: str) -> tuple[Task, Queue]:
     from protocol.errors import ConfigError
 
     session = Session(load())
-    task = tasks.get(session, named)
+    task = tasks.named(session, named)
     if task is None:
         raise ConfigError(f"There is no task {named!r} on {session.configuration.api_host} and no file of that name")
     found = [queue for queue in queues.get_all(session, max_entries=1000) if queue.name == queue_name]

@@ -15,12 +15,12 @@ from datetime import datetime
 from typing import Any, get_args
 
 from clearml_api.models import Task
-from controller import docker_args, job_template_keys, job_template_resources
+from controller import docker_args, job_template_keys, job_template_resources, rules
 from controller.job_template_keys import CONTAINER
 from controller.job_template_owned import Attempt, failure_policy, finished
 from controller.merge import merged
 from controller.settings import Settings
-from controller.settings_queue import QueueSettings, RuleCondition
+from controller.settings_queue import QueueSettings
 from controller.settings_values import Engine, Template
 from protocol.errors import ConfigError
 
@@ -83,9 +83,8 @@ def operator_pod(task: Task, settings: Settings, queue: QueueSettings, queue_nam
     pod: dict[str, Any] = {"metadata": {}, "spec": {"containers": [{"name": CONTAINER}]}}
     pod = _over(pod, settings.base_pod_template, "basePodTemplate", queue_name)
     pod = _over(pod, queue.template_overrides, "templateOverrides", queue_name)
-    for index, rule in enumerate(settings.rules):
-        if _holds(rule.when, task, queue_name):
-            pod = _over(pod, rule.template_overrides, f"rules[{index}].templateOverrides", queue_name)
+    for index, rule in rules.holding(settings, task, queue_name):
+        pod = _over(pod, rule.template_overrides, f"rules[{index}].templateOverrides", queue_name)
     spec = dict(pod["spec"])
     for kind in ("containers", "initContainers"):
         if kind in spec:
@@ -107,19 +106,8 @@ def _engine(task: Task, settings: Settings, queue: QueueSettings, queue_name: st
                     hint=" or ".join(f"{_ENGINE_TAG}{name}" for name in get_args(Engine)),
                 )
             return tag.removeprefix(_ENGINE_TAG)
-    rules = [rule.engine for rule in settings.rules if rule.engine and _holds(rule.when, task, queue_name)]
-    return rules[-1] if rules else queue.engine or settings.engine
-
-
-def _holds(when: RuleCondition, task: Task, queue_name: str) -> bool:
-    own = (
-        (when.types, (task.type,)),
-        (when.tags, task.tags),
-        (when.projects, (task.project,)),
-        (when.users, (task.user,)),
-        (when.queues, (queue_name,)),
-    )
-    return all(not wanted or bool({*wanted} & {*found}) for wanted, found in own)
+    said = [rule.engine for _, rule in rules.holding(settings, task, queue_name) if rule.engine]
+    return said[-1] if said else queue.engine or settings.engine
 
 
 def _over(pod: dict[str, Any], template: Template, where: str, queue_name: str) -> dict[str, Any]:

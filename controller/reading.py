@@ -18,6 +18,7 @@ from clearml_api import queues, tasks
 from clearml_api.errors import QUEUE_NAME_TAKEN, ApiError
 from clearml_api.models import ENDED, Queue, Task
 from clearml_api.session import Session
+from controller import rules
 from controller.acting import CALL
 from controller.cluster.interface import Cluster
 from controller.diagnosis import waiting
@@ -73,7 +74,8 @@ class Reader:
         limit = self._limit(jobs)
         found = self._queues(limit)
         asked = frozenset(self._interesting(jobs, found, minute=minute))
-        known = tasks.get_all(self._session, asked, tasks.MANIFEST, bounds=CALL) if asked else {}
+        fields = (*tasks.MANIFEST, *(tasks.NAMES if rules.ask_names(self._settings) else ()))
+        known = tasks.get_all(self._session, asked, fields, bounds=CALL) if asked else {}
         self.refusals = {name: one for name, one in self.refusals.items() if one.until > now}
         state = State(now, jobs, found, known, asked, refusals=self.refusals, home=cluster.home, minute=minute)
         state = replace(state, doubtful_since=self._times_doubts(state))
