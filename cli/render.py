@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--queue", required=True, metavar="Q", help="the queue's name")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: only the built-in ones)")
     parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml")
+    parser.add_argument(
+        "--explain", action="store_true", help="say of each value where it came from, and which rules hold"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,7 +34,14 @@ def run(options: argparse.Namespace) -> int:
 
     settings = settings_file.load(options.config) if options.config else settings_file.load_text(_only(options.queue))
     task, queue = _task_and_queue(options.task, options.queue)
-    manifest = _manifest(task, queue, settings, _queue_settings(settings, options.queue))
+    queue_settings = _queue_settings(settings, options.queue)
+    manifest = _manifest(task, queue, settings, queue_settings)
+    if options.explain:
+        from cli.render_explained import explained
+
+        file = options.config
+        print(explained(manifest, task, settings, queue_settings, options.queue, queue.name, file, options.output))
+        return 0
     plain = json.dumps(manifest, indent=2)  # through JSON, so that YAML writes no anchors for what is shared
     text = plain if options.output == "json" else yaml.safe_dump(json.loads(plain), sort_keys=False)
     print(text.rstrip("\n"))
