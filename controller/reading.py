@@ -16,9 +16,9 @@ from datetime import datetime, timedelta
 
 from clearml_api import queues, tasks
 from clearml_api.errors import QUEUE_NAME_TAKEN, ApiError
-from clearml_api.models import ENDED, Queue, Task
+from clearml_api.models import ENDED, Task
 from clearml_api.session import Session
-from controller import rules
+from controller import queue_names, rules
 from controller.acting import CALL
 from controller.cluster.interface import Cluster
 from controller.diagnosis import waiting
@@ -127,26 +127,34 @@ class Reader:
         return sum(1 for job in living if not job.running) + free + MARGIN + self._extra
 
     def _queues(self, limit: int) -> tuple[QueueFacts, ...]:
-        """The settings' queues in one request: by their ids once all are known, else the listing of all."""
-        wanted = list(self._settings.queues)
-        ids = [self._queue_ids[name] for name in wanted if name in self._queue_ids]
-        listing = queues.get_all(self._session, ids if len(ids) == len(wanted) else (), max_entries=limit, bounds=CALL)
-        found = [self._facts(name, listing, limit) for name in wanted]
-        self._queue_ids = {queue.name: queue.id for queue in found if queue}
-        self._see_to_missing([name for name, queue in zip(wanted, found, strict=True) if queue is None])
-        return tuple(queue for queue in found if queue)
+        """The settings' queues in one request: by their ids once all are known, else the listing of all.
 
-    def _facts(self, name: str, listing: Iterable[Queue], limit: int) -> QueueFacts | None:
-        queue = queues.find(listing, name)
-        return QueueFacts(name, queue.id, queue.entries, len(queue.entries) < limit) if queue else None
+        With a pattern among the keys it is always the listing of all: so a new queue is served from the next poll on.
+        """
+        keys = list(self._settings.queues)
+        ids = [self._queue_ids[key] for key in keys if key in self._queue_ids]
+        listing = queues.get_all(self._session, ids if len(ids) == len(keys) else (), max_entries=limit, bounds=CALL)
+        served = queue_names.served(keys, listing)
+        self._queue_ids = {key: queue.id for key, queue in served if not queue_names.is_pattern(key)}
+        self._see_to_missing(queue_names.without_queue(keys, listing))
+        return tuple(
+            QueueFacts(
+                queue.name, queue.id, queue.entries, len(queue.entries) < limit, "" if key == queue.name else key
+            )
+            for key, queue in served
+        )
 
-    def _see_to_missing(self, names: list[str]) -> None:
-        for name in names:
-            if self._settings.create_queues:
-                self._create(name)
-            elif name not in self._missing:
-                log.warning("queue-missing queue=%r hint='create it, or set createQueueIfNotExists: true'", name)
-        self._missing = set(names)
+    def _see_to_missing(self, keys: Mapping[str, str]) -> None:
+        """Keys whose settings hold for no queue: made where that may be, else told once."""
+        for key, why in keys.items():
+            if why != queue_names.MISSING:
+                if key not in self._missing:
+                    log.warning("queue-without-effect queue=%r why=%r", key, why)
+            elif self._settings.create_queues:
+                self._create(key)
+            elif key not in self._missing:
+                log.warning("queue-missing queue=%r hint='create it, or set createQueueIfNotExists: true'", key)
+        self._missing = set(keys)
 
     def _create(self, name: str) -> None:
         try:
@@ -170,7 +178,7 @@ class Reader:
                 yield job.task
         self._said = {job.uid: waiting(job) for job in living}
         for queue in found:
-            policy = self._settings.queues[queue.name]
+            policy = self._settings.queues[queue.settings_key]
             mine = sum(1 for job in living if job.queue == queue.id)
             room = MAX_NEW_JOBS if policy.max_pods is None else max(0, policy.max_pods - mine)
             free = [entry.task for entry in queue.entries if entry.task not in busy]

@@ -167,11 +167,18 @@ class QueueFacts:
     """A queue that the settings name, as far as it was read."""
 
     name: str
-    """Its name in the settings."""
+    """Its name on the server."""
     id: str
     entries: tuple[QueueEntry, ...] = ()
     complete: bool = True
     """Whether these are all entries."""
+    key: str = ""
+    """Its key in the settings where that is not its name: an id or a pattern."""
+
+    @property
+    def settings_key(self) -> str:
+        """By which the settings name it."""
+        return self.key or self.name
 
 
 @dataclass(frozen=True)
