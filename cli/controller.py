@@ -79,13 +79,15 @@ def run(options: argparse.Namespace) -> int:
     return serve(options, settings, session, telemetry, stop)
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
-    """The file's, with the glue script's options over them."""
+def settings_of(options: argparse.Namespace, own_namespace: Path | None = None) -> Settings:
+    """The file's, with the glue script's options over them; in a pod its namespace where neither names one."""
     from controller import glue_flags, settings_file
+
+    own_namespace = own_namespace or settings_file.OWN_NAMESPACE
 
     base = settings_file.load(options.config) if options.config else settings_file.load_text("{}", "the flags")
     return glue_flags.laid_over(
-        base,
+        settings_file.in_own_namespace(base, own_namespace),
         queue=options.queue,
         namespace=options.namespace,
         max_pods=options.max_pods,

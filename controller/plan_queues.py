@@ -67,9 +67,11 @@ class Filling:
         state, settings = self.view.state, self.view.settings
         living = [job for job in state.jobs if not job.over]
         self._room = min(MAX_NEW_JOBS, _left(settings.max_pods, len(living)))
-        facts = {queue.name: queue for queue in state.queues}
-        for name, policy in settings.queues.items():
-            if queue := facts.get(name):
+        facts: dict[str, list[QueueFacts]] = {}
+        for queue in state.queues:
+            facts.setdefault(queue.settings_key, []).append(queue)
+        for key, policy in settings.queues.items():
+            for queue in facts.get(key, ()):
                 mine = sum(1 for job in living if job.queue == queue.id)
                 yield from self._queue(queue, policy, _left(policy.max_pods, mine))
 

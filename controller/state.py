@@ -169,13 +169,20 @@ class QueueFacts:
     """A queue that the settings name, as far as it was read."""
 
     name: str
-    """Its name in the settings."""
+    """Its name on the server."""
     id: str
     entries: tuple[QueueEntry, ...] = ()
     complete: bool = True
     """Whether these are all entries."""
     depth: int = 0
     """How many entries it has, as far as was counted: never less than were read."""
+    key: str = ""
+    """Its key in the settings where that is not its name: an id or a pattern."""
+
+    @property
+    def settings_key(self) -> str:
+        """By which the settings name it."""
+        return self.key or self.name
 
 
 @dataclass(frozen=True)
