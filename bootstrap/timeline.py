@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
 
 from bootstrap.settings import PodSettings
+from protocol import timeline
 
-TIMELINE = "podstrap_timeline"
-"""User property: JSON of phase -> seconds, in order."""
 FIRST_LINE = "podstrap_first_line_seconds"
 """User property: seconds from the exec of bootstrap to the task's first output."""
 
@@ -22,11 +20,11 @@ class Timeline:
         self.started = process_start() if started is None else started
         self._phases: dict[str, float] = {}
         if settings.queued_at and settings.created_at:
-            self._phases["queued"] = max(0.0, settings.created_at - settings.queued_at)
+            self._phases[timeline.QUEUED] = max(0.0, settings.created_at - settings.queued_at)
         if settings.created_at:
-            self._phases["pod"] = max(0.0, self.started - settings.created_at)
+            self._phases[timeline.POD] = max(0.0, self.started - settings.created_at)
         self._mark = time.time()
-        self._phases["start"] = max(0.0, self._mark - self.started)
+        self._phases[timeline.START] = max(0.0, self._mark - self.started)
 
     def phase(self, name: str, seconds: float) -> None:
         """Note a phase's length."""
@@ -40,12 +38,12 @@ class Timeline:
 
     def first_line(self, at: float) -> float:
         """The task printed something; seconds since the exec of bootstrap."""
-        self.phase("first line", at - self._mark)
+        self.phase(timeline.FIRST_LINE, at - self._mark)
         return at - self.started
 
     def as_json(self) -> str:
         """The phases in order."""
-        return json.dumps({name: round(seconds, 3) for name, seconds in self._phases.items()})
+        return timeline.to_text(self._phases)
 
     def sentence(self) -> str:
         """The phases for the console."""

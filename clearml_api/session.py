@@ -72,6 +72,8 @@ class Session:
         self.bounds = bounds or Bounds()
         self.requests = 0
         """Requests sent, tries and logins included."""
+        self.on_request: Callable[[str, str, float], None] | None = None
+        """Told of each of them: the call, its HTTP status or `unanswered`, seconds."""
         self._worker = worker
         self._clock = clock
         self._sleep = sleep
@@ -165,6 +167,7 @@ class Session:
     def _once(self, endpoint: str, body: bytes, headers: dict[str, str], bounds: Bounds) -> dict[str, Any]:
         url = f"{self.configuration.api_host}/{endpoint}"
         self.requests += 1
+        began, status = self._clock(), "unanswered"
         if self._worker:
             headers = {**headers, "X-ClearML-Worker": self._worker}
         try:
@@ -177,6 +180,7 @@ class Session:
                 retries=False,
                 redirect=False,
             )
+            status = str(answer.status)
         except urllib3.exceptions.SSLError as error:
             raise NotAnApi(
                 f"ClearML at {self.configuration.api_host}: the certificate is not accepted: {_plain(error)}",
@@ -186,6 +190,9 @@ class Session:
             raise ConfigError(f"The ClearML address {self.configuration.api_host!r} is no URL: {error}") from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _Passing(_plain(error)) from None
+        finally:
+            if self.on_request:
+                self.on_request(endpoint, status, self._clock() - began)
         return self._read(endpoint, answer.status, answer.headers, answer.data)
 
     def _read(self, endpoint: str, status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.reasons import Reason
 from controller.state import JobFacts
 from protocol.claim import Claim
 
@@ -101,6 +102,7 @@ class SetMessage:
 
     task: str
     message: str
+    word: Reason
 
 
 @dataclass(frozen=True)

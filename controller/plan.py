@@ -12,7 +12,8 @@ round on the same facts gives the same actions, whoever was killed before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from controller import job_template
@@ -23,6 +24,7 @@ from controller.actions import (
 from controller.plan_jobs import SETTLED, doubtful, living, over, perhaps_moved
 from controller.plan_queues import Filling, Render
 from controller.plan_view import View
+from controller.reasons import Reason
 from controller.settings import Settings
 from controller.state import State
 
@@ -40,6 +42,8 @@ class Plan:
     """Queue entries whose template does not render: they wait for other settings."""
     starved: bool = False
     """A queue had room but none of the entries read can run, and there are more: read further."""
+    held: Mapping[tuple[str, Reason], int] = field(default_factory=dict)
+    """How many entries of a queue, by its name, get no Job as things are, and why."""
 
 
 def plan(state: State, settings: Settings, render: Render = job_template.render) -> Plan:
@@ -58,7 +62,7 @@ def plan(state: State, settings: Settings, render: Render = job_template.render)
             actions.append(action)
     filling = Filling(view, render)
     actions += filling.run()
-    return Plan(tuple(actions), frozenset(settled), filling.waiting, filling.stuck, filling.starved)
+    return Plan(tuple(actions), frozenset(settled), filling.waiting, filling.stuck, filling.starved, filling.held)
 
 
 def in_doubt(state: State) -> frozenset[str]:

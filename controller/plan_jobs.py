@@ -17,10 +17,12 @@ from controller.actions import (
     Requeue,
     StopJob,
 )
-from controller.diagnosis import Cause, Diagnosis, diagnose, waiting
+from controller.diagnosis import diagnose
 from controller.plan_view import NEVER_BEGAN, View, attempt_line, holds, own, say, started_by_pod_of, with_history
+from controller.reasons import Cause, Diagnosis
 from controller.settings_queue import QueueSettings
 from controller.state import JobFacts
+from controller.waiting import waiting
 from protocol.claim import Claim
 from protocol.names import added_millis
 from protocol.termination import Outcome
@@ -55,8 +57,8 @@ def living(view: View, job: JobFacts) -> Iterator[Action]:
     elif task.status == "in_progress" and holds(job, task):
         if view.state.minute:
             yield Ping(job.task)
-    elif task.status == "queued" and own(job, view.places(job.task)) and (why := waiting(job)):
-        yield from say(task, f"waiting: {why}")
+    elif task.status == "queued" and own(job, view.places(job.task)) and (found := waiting(job)):
+        yield from say(task, Diagnosis(found.word, f"waiting: {found.reason}"))
 
 
 def _in_vain(view: View, job: JobFacts, task: Task | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,9 +14,11 @@ from controller.actions import (
     Action,
     CreateJob,
     FailQueued,
+    SetMessage,
 )
-from controller.diagnosis import Cause, Diagnosis, diagnose
+from controller.diagnosis import diagnose
 from controller.plan_view import NEVER_BEGAN, View, attempt_line, say, with_history
+from controller.reasons import Cause, Diagnosis, Reason
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.state import JobFacts, QueueFacts
@@ -56,6 +59,7 @@ class Filling:
     waiting: int = 0
     stuck: int = 0
     starved: bool = False
+    held: Counter[tuple[str, Reason]] = field(default_factory=Counter)
     _room: int = 0
     _taken: set[str] = field(default_factory=set)
 
@@ -63,9 +67,11 @@ class Filling:
         state, settings = self.view.state, self.view.settings
         living = [job for job in state.jobs if not job.over]
         self._room = min(MAX_NEW_JOBS, _left(settings.max_pods, len(living)))
-        facts = {queue.name: queue for queue in state.queues}
-        for name, policy in settings.queues.items():
-            if queue := facts.get(name):
+        facts: dict[str, list[QueueFacts]] = {}
+        for queue in state.queues:
+            facts.setdefault(queue.settings_key, []).append(queue)
+        for key, policy in settings.queues.items():
+            for queue in facts.get(key, ()):
                 mine = sum(1 for job in living if job.queue == queue.id)
                 yield from self._queue(queue, policy, _left(policy.max_pods, mine))
 
@@ -83,13 +89,18 @@ class Filling:
                 continue  # a left-over entry: of a task that was deleted, or that ended without leaving its queue
             if policy.paused or min(room, self._room) <= 0:
                 self.waiting += 0 if policy.paused else 1
-                yield from say(task, _no_room(queue.name, policy, full=room <= 0))
+                yield from self._hold(queue, task, _no_room(queue.name, policy, full=room <= 0))
                 continue
             for action in self._entry(queue, policy, entry, task):
                 yield action
                 if isinstance(action, CreateJob):
                     made, room, self._room = True, room - 1, self._room - 1
         self.starved = self.starved or (not queue.complete and not made and min(room, self._room) > 0)
+
+    def _hold(self, queue: QueueFacts, task: Task, why: Diagnosis) -> Iterator[SetMessage]:
+        """It gets no Job as things are."""
+        self.held[queue.name, why.word] += 1
+        yield from say(task, why)
 
     def _entry(self, queue: QueueFacts, policy: QueueSettings, entry: QueueEntry, task: Task) -> Iterator[Action]:
         past = sorted(
@@ -105,7 +116,8 @@ class Filling:
         refusal = self.view.state.refusals.get(name)
         if refusal and refusal.until > self.view.state.now:
             self.waiting += 1
-            yield from say(task, f"waiting: the cluster refuses its Job: {refusal.reason}")
+            text = f"waiting: the cluster refuses its Job: {refusal.reason}"
+            yield from self._hold(queue, task, Diagnosis(Reason.JOB_REFUSED, text))
             return
         try:
             manifest = self.render(
@@ -115,12 +127,14 @@ class Filling:
             )  # fmt: skip
         except PodstrapError as error:
             self.stuck += 1
-            yield from say(task, f"waiting: its Job cannot be made: {error}")
+            text = f"waiting: its Job cannot be made: {error}"
+            yield from self._hold(queue, task, Diagnosis(Reason.TEMPLATE_INVALID, text))
             return
         except Exception as error:  # the task's text is untrusted: what it breaks stops this task alone
             log.exception("render-bug task=%s queue=%s", entry.task, queue.name)
             self.stuck += 1
-            yield from say(task, f"waiting: its Job cannot be made: {type(error).__name__}: {error}")
+            text = f"waiting: its Job cannot be made: {type(error).__name__}: {error}"
+            yield from self._hold(queue, task, Diagnosis(Reason.TEMPLATE_INVALID, text))
             return
         self._taken.add(entry.task)
         self.waiting += 1
@@ -137,7 +151,7 @@ def _next_attempt(
         attempt = claim.next_attempt() if claim else 1
         if attempt > policy.max_attempts:
             none_left = f"no attempt left (maxAttempts {policy.max_attempts})"
-            return attempt, history, Diagnosis(Cause.INFRASTRUCTURE, none_left)
+            return attempt, history, Diagnosis(Reason.NO_ATTEMPT_LEFT, none_left)
         return attempt, history, None
     found = diagnose(past[-1])
     history = (*history, *(attempt_line(job.attempt, diagnose(job)) for job in past))
@@ -154,9 +168,10 @@ def _left(limit: int | None, used: int) -> int:
     return MAX_NEW_JOBS if limit is None else max(0, limit - used)
 
 
-def _no_room(name: str, policy: QueueSettings, *, full: bool) -> str:
+def _no_room(name: str, policy: QueueSettings, *, full: bool) -> Diagnosis:
     if policy.paused:
-        return f"waiting: queue {name} is paused"
+        return Diagnosis(Reason.QUEUE_PAUSED, f"waiting: queue {name} is paused")
     if full:
-        return f"waiting: queue {name} runs as many pods as it may (maxPods {policy.max_pods})"
-    return "waiting: as many pods run as may over all queues (maxPods)"
+        text = f"waiting: queue {name} runs as many pods as it may (maxPods {policy.max_pods})"
+        return Diagnosis(Reason.QUEUE_FULL, text)
+    return Diagnosis(Reason.ALL_FULL, "waiting: as many pods run as may over all queues (maxPods)")

@@ -9,7 +9,8 @@ from clearml_api.models import Task
 from controller.actions import (
     SetMessage,
 )
-from controller.diagnosis import Diagnosis
+from controller.queue_names import key_of
+from controller.reasons import Diagnosis
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.state import JobFacts, Place, State
@@ -35,6 +36,7 @@ class View:
                 place = Place(queue.id, added_millis(entry.added))
                 self._entries[entry.task] = (*self._entries.get(entry.task, ()), place)
         self.names = {queue.id: queue.name for queue in state.queues}
+        self._keys = {queue.id: queue.settings_key for queue in state.queues}
 
     @property
     def settings(self) -> Settings:
@@ -44,8 +46,9 @@ class View:
 
     def policy(self, job: JobFacts) -> QueueSettings:
         """The settings of a Job's queue; the defaults when they do not name it any more."""
-        name = self.names.get(job.queue, job.queue_name)
-        return self.settings.queues.get(name) or QueueSettings()
+        known = self.settings.queues
+        key = self._keys.get(job.queue) or key_of(known, job.queue_name, job.queue)
+        return (known.get(key) if key else None) or QueueSettings()
 
     def task(self, job: JobFacts) -> Task | None:
         return self.state.tasks.get(job.task)
@@ -102,10 +105,10 @@ def own(job: JobFacts, places: Sequence[Place]) -> bool:
     return Place(job.queue, job.added) in places
 
 
-def say(task: Task, message: str) -> Iterator[SetMessage]:
+def say(task: Task, why: Diagnosis) -> Iterator[SetMessage]:
     """Put a reason on a waiting task, only when it is another than the one that stands there."""
-    if task.status == "queued" and task.status_message != message:
-        yield SetMessage(task.id, message)
+    if task.status == "queued" and task.status_message != why.reason:
+        yield SetMessage(task.id, why.reason, why.word)
 
 
 def attempt_line(attempt: int, found: Diagnosis) -> str:

@@ -17,6 +17,7 @@ from controller.cluster.interface import Cluster
 from controller.health import Health
 from controller.leader import Alone, Leadership
 from controller.loop import Loop, Round
+from controller.observer import NOBODY, Observer
 from controller.plan_queues import MAX_NEW_JOBS
 from controller.settings import Settings
 from protocol import exit_codes
@@ -42,6 +43,7 @@ def run_controller(
     stop: threading.Event,
     leadership: Leadership | None = None,
     health: Health | None = None,
+    observer: Observer = NOBODY,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> int:
     """Serve until `stop` is set; with `drain` until queues are empty and Jobs settled. The exit code.
@@ -64,13 +66,17 @@ def run_controller(
             if begun >= end:
                 log.error("drain-timeout seconds=%s", timeout)
                 return exit_codes.DRAIN_TIMEOUT
-            if not leadership.wait(_SLICE_SECONDS):
+            leads = leadership.wait(_SLICE_SECONDS)
+            observer.leads(leads)
+            if not leads:
                 loop = None
                 health.ready(leadership.trouble)
                 continue
             if loop is None:
                 may_act = _may_act(leadership, stop)
-                loop = Loop(settings, session, cluster, monotonic=monotonic, may_act=may_act, failed=failed)
+                loop = Loop(
+                    settings, session, cluster, monotonic=monotonic, may_act=may_act, failed=failed, observer=observer
+                )
             done = _round(loop, outage)
             health.ready(outage.why)
             if drain and done is not None and done.drained:
@@ -97,19 +103,21 @@ class _Outage:
         self._failures = 0
         self.why = ""
         """The last round's error; empty when there was none."""
+        self.kind = ""
+        """The name of its class."""
 
     def failed(self, error: PodstrapError) -> None:
         self._failures += 1
         self.why = str(error)[:_REASON_LENGTH]
-        kind = type(error).__name__
-        if self._said != kind:
+        self.kind = type(error).__name__
+        if self._said != self.kind:
             log.warning("round-failed error=%r", str(error))
-        self._said = kind
+        self._said = self.kind
 
     def over(self) -> None:
         if self._said:
             log.info("answers-again failed_rounds=%d", self._failures)
-        self._said, self._failures, self.why = "", 0, ""
+        self._said, self._failures, self.why, self.kind = "", 0, "", ""
 
     def pause(self, poll_seconds: float) -> float:
         doubled = poll_seconds * 2.0 ** min(self._failures - 1, 10)
@@ -117,12 +125,15 @@ class _Outage:
 
 
 def _round(loop: Loop, outage: _Outage) -> Round | None:
+    began = loop.monotonic()
     try:
         done = loop.round()
     except PodstrapError as error:
         outage.failed(error)
+        loop.observer.round_over(loop.monotonic() - began, outage.kind)
         return None
     outage.over()
+    loop.observer.round_over(loop.monotonic() - began)
     return done
 
 

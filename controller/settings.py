@@ -80,7 +80,8 @@ class Settings(Model):
     )
     queues: dict[str, QueueSettings] = Field(
         default_factory=dict,
-        description="Queue name or id -> its settings, in order of priority. A list of names is taken too.",
+        description="Queue name, id or pattern (`gpu-*`) -> its settings, in order of priority; a name wins over a "
+        "pattern. A list is taken too.",
     )
     base_pod_template: Template = Field(default_factory=dict, description="What every task's pod is made from.")
     rules: tuple[RuleSettings, ...] = Field(

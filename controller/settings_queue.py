@@ -69,9 +69,11 @@ class RuleCondition(Model):
 
     types: tuple[str, ...] = Field((), description="Task types: training, controller (a pipeline's), service, ...")
     tags: tuple[str, ...] = Field((), description="Tags, one of which the task has.")
-    projects: tuple[str, ...] = Field((), description="Ids of projects.")
-    users: tuple[str, ...] = Field((), description="Ids of the users who made the tasks.")
-    queues: tuple[str, ...] = Field((), description="Names of queues.")
+    projects: tuple[str, ...] = Field(
+        (), description="Projects by name (`Vision`, `Vision/Detect`) or id, each with its sub-projects."
+    )
+    users: tuple[str, ...] = Field((), description="Users who made the tasks, by name or id.")
+    queues: tuple[str, ...] = Field((), description="Names of queues, or patterns such as `gpu-*`.")
 
     @model_validator(mode="after")
     def _not_everything(self) -> RuleCondition:

@@ -32,6 +32,8 @@ class PodFacts:
     """Kubernetes' own: Pending, Running, Succeeded, Failed, Unknown."""
     node: str = ""
     created: datetime | None = None
+    scheduled: datetime | None = None
+    """When a node was chosen for it."""
     started: datetime | None = None
     finished: datetime | None = None
     deleting: bool = False
@@ -167,11 +169,20 @@ class QueueFacts:
     """A queue that the settings name, as far as it was read."""
 
     name: str
-    """Its name in the settings."""
+    """Its name on the server."""
     id: str
     entries: tuple[QueueEntry, ...] = ()
     complete: bool = True
     """Whether these are all entries."""
+    depth: int = 0
+    """How many entries it has, as far as was counted: never less than were read."""
+    key: str = ""
+    """Its key in the settings where that is not its name: an id or a pattern."""
+
+    @property
+    def settings_key(self) -> str:
+        """By which the settings name it."""
+        return self.key or self.name
 
 
 @dataclass(frozen=True)

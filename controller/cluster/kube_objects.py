@@ -237,6 +237,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         phase=sys.intern(status.phase),
         node=sys.intern(pod.spec.nodeName),
         created=meta.creationTimestamp,
+        scheduled=_scheduled(status),
         started=began,
         finished=_finished(status, ended, disruption),
         deleting=meta.deletionTimestamp is not None,
@@ -297,6 +298,11 @@ def _waiting(status: PodStatus, state: ContainerState) -> Waiting:
         if init.state.waiting and init.state.waiting.reason not in ("", "PodInitializing"):
             return Waiting(init.state.waiting.reason, f"init container {init.name}: {init.state.waiting.message}")
     return state.waiting or Waiting()
+
+
+def _scheduled(status: PodStatus) -> datetime | None:
+    found = (one for one in status.conditions if one.type == "PodScheduled" and one.status == "True")
+    return next((one.lastTransitionTime for one in found), None)
 
 
 def _finished(status: PodStatus, ended: Terminated | None, disruption: Condition | None) -> datetime | None:
