@@ -182,7 +182,10 @@ class _Texts:
     def _is_table(self, node: ast.expr) -> bool:
         if isinstance(node, ast.BoolOp):
             return all(self._is_table(value) for value in node.values)
-        found = node.func.value if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else None
+        if isinstance(node, ast.Subscript):
+            found: ast.expr | None = node.value
+        else:
+            found = node.func.value if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else None
         return isinstance(found, ast.Name) and isinstance(self._module.constants.get(found.id), ast.Dict)
 
     def _values(self, name: str) -> list[ast.expr]:
@@ -210,13 +213,15 @@ class _Texts:
                 return self.of(node.args[0])
             if name in ("rstrip", "strip", "format", "replace"):
                 return self.of(node.func.value)
+        if name in REASONS:
+            return [HOLE]  # collected where it is made
         given = [
             text
             for argument in node.args
             for text in self.of(argument)
-            if _says_something(text, 1 if isinstance(argument, ast.Subscript) else 2)
+            if _says_something(text, 1 if isinstance(argument, (ast.Subscript, ast.Name)) else 2)
         ]
-        if name in REASONS or not (name in self._module.functions or name in self._shared):
+        if name not in self._module.functions and name not in self._shared:
             return given or [HOLE]
         local = self._module.functions.get(name)
         owner, function = (self._module, local) if local else self._shared[name]
@@ -236,12 +241,10 @@ def _bound(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
         for target in node.targets:
             if isinstance(target, ast.Name):
                 yield target.id, node.value
-            elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
-                yield from (
-                    (one.id, value)
-                    for one, value in zip(target.elts, node.value.elts, strict=False)
-                    if isinstance(one, ast.Name)
-                )
+            elif isinstance(target, ast.Tuple):
+                several = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value] * len(target.elts)
+                pairs = zip(target.elts, several, strict=False)
+                yield from ((one.id, value) for one, value in pairs if isinstance(one, ast.Name))
     elif (
         isinstance(node, (ast.AnnAssign, ast.NamedExpr))
         and isinstance(node.target, ast.Name)
