@@ -21,6 +21,8 @@ KUBERNETES = "1.37.2"
 CONTAINERD = "2.4.2"
 RUNC = "1.5.2"
 HELM = "3.22.0"
+PROMETHEUS = "0.316.0"
+"""Of the Go module; the release 3.16.0."""
 KUBERNETES_PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl")
 CONTAINERD_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr")
 NODE_PACKAGES = ("containernetworking-plugins", "iproute2", "util-linux", "gcc", "libc6-dev")
@@ -153,6 +155,15 @@ def helm() -> Path:
     return once(f"helm-{HELM}-{key(flags)}", build) / "helm"
 
 
+def promtool() -> Path:
+    """Prometheus' own judge of rules and queries."""
+
+    def build(folder: Path) -> None:
+        _install(folder, "", f"github.com/prometheus/prometheus/cmd/promtool@v{PROMETHEUS}", CGO_ENABLED="0")
+
+    return once(f"promtool-{PROMETHEUS}", build) / "promtool"
+
+
 def pause() -> Path:
     """The static program of pause.c."""
     source = HERE / "pause.c"
@@ -177,7 +188,7 @@ def binaries() -> Path:
     return once(f"bin-{key(*[str(folder) for folder in folders])}", build)
 
 
-def _install(folder: Path, tags: str, *programs: str, flags: str = "") -> None:
+def _install(folder: Path, tags: str, *programs: str, flags: str = "", **environ: str) -> None:
     linked = f"-s -w {flags}".strip()
     command: list[str | Path] = ["go", "install", "-trimpath", "-tags", tags, "-ldflags", linked, *programs]
-    run(command, GOBIN=str(folder))
+    run(command, GOBIN=str(folder), **environ)
