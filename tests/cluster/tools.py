@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ KUBERNETES = "1.37.2"
 CONTAINERD = "2.4.2"
 RUNC = "1.5.2"
 HELM = "3.22.0"
+PROMETHEUS_OPERATOR = "0.94.1"
 PROMETHEUS = "0.316.0"
 """Of the Go module; the release 3.16.0."""
 KUBERNETES_PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl")
@@ -162,6 +164,21 @@ def promtool() -> Path:
         _install(folder, "", f"github.com/prometheus/prometheus/cmd/promtool@v{PROMETHEUS}", CGO_ENABLED="0")
 
     return once(f"promtool-{PROMETHEUS}", build) / "promtool"
+
+
+def monitoring_kinds() -> list[Path]:
+    """The Prometheus operator's own definitions of PodMonitor and PrometheusRule."""
+    module = "github.com/prometheus-operator/prometheus-operator"
+    names = [f"monitoring.coreos.com_{one}.yaml" for one in ("podmonitors", "prometheusrules")]
+
+    def build(folder: Path) -> None:
+        (folder / "go.mod").write_text("module tests\n")
+        found = json.loads(run(["go", "mod", "download", "-json", f"{module}@v{PROMETHEUS_OPERATOR}"], where=folder))
+        for name in names:
+            shutil.copy(Path(found["Dir"]) / "example" / "prometheus-operator-crd" / name, folder / name)
+
+    folder = once(f"monitoring-{PROMETHEUS_OPERATOR}", build)
+    return [folder / name for name in names]
 
 
 def pause() -> Path:
