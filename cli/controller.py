@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,11 +65,14 @@ def run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     configuration = load()
-    settings = settings_of(options)
-    settings = settings.with_servers(configuration.api_host, configuration.web_host, configuration.files_host)
-    session = Session(configuration, worker=f"podstrap:{settings.instance}")
+
+    def read() -> Settings:
+        servers = (configuration.api_host, configuration.web_host, configuration.files_host)
+        return settings_of(options).with_servers(*servers)
+
+    session = Session(configuration, worker=f"podstrap:{read().instance}")
     serve = _locally if options.cluster == "local" else _in_kubernetes
-    return serve(options, settings, session, stop)
+    return serve(options, read, session, stop)
 
 
 def settings_of(options: argparse.Namespace, own_namespace: Path | None = None) -> Settings:
@@ -90,7 +94,11 @@ def settings_of(options: argparse.Namespace, own_namespace: Path | None = None) 
     )
 
 
-def _locally(options: argparse.Namespace, settings: Settings, session: Session, stop: Event) -> int:
+Read = Callable[[], "Settings"]
+"""Makes the settings of the files as they are now."""
+
+
+def _locally(options: argparse.Namespace, read: Read, session: Session, stop: Event) -> int:
     from controller.cluster.local import LocalCluster
 
     configuration = session.configuration
@@ -100,10 +108,10 @@ def _locally(options: argparse.Namespace, settings: Settings, session: Session, 
         "CLEARML_API_SECRET_KEY": configuration.secret_key,
     }
     cluster = LocalCluster(state, secrets=secrets)
-    return _serve(options, _with_local_cache(settings, state), session, cluster, stop, None)
+    return _serve(options, lambda: _with_local_cache(read(), state), session, cluster, stop, None)
 
 
-def _in_kubernetes(options: argparse.Namespace, settings: Settings, session: Session, stop: Event) -> int:
+def _in_kubernetes(options: argparse.Namespace, read: Read, session: Session, stop: Event) -> int:
     """Join the Lease first: its uid is this instance's mark, and a name that serves another server is refused."""
     import os
     import socket
@@ -114,7 +122,7 @@ def _in_kubernetes(options: argparse.Namespace, settings: Settings, session: Ses
     from controller.permissions import namespaces
 
     api = Api(options.kubeconfig, options.context)
-    settings = settings.or_in(api.namespace)
+    settings = read().or_in(api.namespace)
     # A container that is restarted in its pod is the same holder and leads on at once; a process elsewhere never is.
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
     lease = Lease(api, settings.namespace, settings.instance, identity, session.configuration.api_host)
@@ -123,7 +131,7 @@ def _in_kubernetes(options: argparse.Namespace, settings: Settings, session: Ses
         return 0
     cluster = KubernetesCluster(api, settings.instance, namespaces(settings), home)
     try:
-        return _serve(options, settings, session, cluster, stop, lease)
+        return _serve(options, lambda: read().or_in(api.namespace), session, cluster, stop, lease)
     finally:
         cluster.close()
 
@@ -148,20 +156,23 @@ def _joined(lease: Lease, stop: Event) -> str:
 
 def _serve(
     options: argparse.Namespace,
-    settings: Settings,
+    read: Read,
     session: Session,
     cluster: Cluster,
     stop: Event,
     leadership: Leadership | None,
 ) -> int:
     from controller.health import Health, serve
+    from controller.reload import SettingsFiles
     from controller.run import run_controller
 
+    files = [file for file in (options.config, options.template_yaml, options.overrides_yaml) if file is not None]
+    source = SettingsFiles(files, read)
     health = Health()
     server = serve(health, options.health) if options.health else None
     try:
         return run_controller(
-            settings,
+            source.taken,
             session,
             cluster,
             drain=options.drain,
@@ -170,6 +181,7 @@ def _serve(
             stop=stop,
             leadership=leadership,
             health=health,
+            files=source,
         )
     finally:
         if server:
