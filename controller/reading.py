@@ -67,6 +67,11 @@ class Reader:
         self._extra = 0
         self.refusals: dict[str, Refusal] = {}
 
+    def take(self, settings: Settings) -> None:
+        """Read by other settings from now on. What is known of Jobs and tasks stays; what was refused is tried anew."""
+        self._settings = settings
+        self._queue_ids, self._missing, self.refusals = {}, set(), {}
+
     def read(self, now: datetime, *, minute: bool) -> State:
         """What is. Raises ClusterError and what clearml_api raises: then nothing is known and nothing is done."""
         if minute:

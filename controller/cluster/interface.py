@@ -10,7 +10,7 @@ The rules both keep:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from controller.state import ClusterState, JobFacts
@@ -47,6 +47,13 @@ class Cluster(Protocol):
 
     def delete(self, job: JobFacts) -> None:
         """Remove the Job of this uid and its pods. Idempotent."""
+        ...
+
+    def cover(self, namespaces: Iterable[str]) -> None:
+        """See the Jobs of these namespaces from now on too; those of earlier ones may live, and stay seen.
+
+        Raises ClusterError, nothing changed, where one cannot be seen.
+        """
         ...
 
     def wait(self, seconds: float) -> bool:

@@ -53,13 +53,29 @@ class KubernetesCluster:
             f"{key}={value}"
             for key, value in ((labels.MANAGED_BY, labels.MANAGED_BY_VALUE), (labels.CONTROLLER, instance))
         )
+        self._selector = selector
         self._watches: list[Watch[Any]] = []
+        self._covered: set[str] = set()
+        self._watch(namespaces)
+
+    def cover(self, namespaces: Iterable[str]) -> None:
+        """Watch these too, once they have been listed: a namespace without a Role must not blind all others."""
+        new = set(namespaces) - self._covered
+        for namespace in sorted(new):
+            for path in (pods_path(namespace), jobs_path(namespace)):
+                self._api.request("GET", path, {"labelSelector": self._selector, "limit": 1})
+        self._watch(new)
+
+    def _watch(self, namespaces: Iterable[str]) -> None:
+        begun: list[Watch[Any]] = []
         for namespace in sorted(set(namespaces)):
             pods, jobs = self._store.pods(namespace), self._store.jobs(namespace)
-            self._watches.append(Watch(api, pods_path(namespace), selector, Pod, pods))
-            self._watches.append(Watch(api, jobs_path(namespace), selector, Job, jobs))
-        for watch in self._watches:
+            begun.append(Watch(self._api, pods_path(namespace), self._selector, Pod, pods))
+            begun.append(Watch(self._api, jobs_path(namespace), self._selector, Job, jobs))
+            self._covered.add(namespace)
+        for watch in begun:
             watch.start()
+        self._watches += begun
 
     def close(self) -> None:
         """Stop watching."""

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,9 @@ class LocalCluster:
                     log.seek(max(0, file.stat().st_size - _LOG_TAIL_BYTES))
                     return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
         return ""
+
+    def cover(self, namespaces: Iterable[str]) -> None:
+        """All are seen: they are names only."""
 
     def wait(self, seconds: float) -> bool:
         """Until a pod ends or something is due; woken by the kernel, not by polling."""
