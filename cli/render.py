@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--queue", required=True, metavar="Q", help="the queue's name")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: only the built-in ones)")
+    parser.add_argument(
+        "--kubernetes", metavar="VERSION", default="1.35", help="of the cluster's API server (default: 1.35 or newer)"
+    )
     parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml")
 
 
@@ -31,17 +34,19 @@ def run(options: argparse.Namespace) -> int:
 
     settings = settings_file.load(options.config) if options.config else settings_file.load_text(_only(options.queue))
     task, queue = _task_and_queue(options.task, options.queue)
-    manifest = _manifest(task, queue, settings, _queue_settings(settings, options.queue))
+    manifest = _manifest(task, queue, settings, _queue_settings(settings, options.queue), options.kubernetes)
     plain = json.dumps(manifest, indent=2)  # through JSON, so that YAML writes no anchors for what is shared
     text = plain if options.output == "json" else yaml.safe_dump(json.loads(plain), sort_keys=False)
     print(text.rstrip("\n"))
     return 0
 
 
-def _manifest(task: Task, queue: Queue, settings: Settings, queue_settings: QueueSettings) -> dict[str, Any]:
+def _manifest(
+    task: Task, queue: Queue, settings: Settings, queue_settings: QueueSettings, version: str
+) -> dict[str, Any]:
     from datetime import datetime, timezone
 
-    from controller import job_template
+    from controller import injection, job_template
 
     now = datetime.now(timezone.utc)
     entry = next((entry for entry in queue.entries if entry.task == task.id), None)
@@ -54,7 +59,19 @@ def _manifest(task: Task, queue: Queue, settings: Settings, queue_settings: Queu
         settings=settings,
         queue=queue_settings,
         now=now,
+        injections=injection.offered(_version(version)),
     )
+
+
+def _version(text: str) -> tuple[int, int]:
+    import re
+
+    from protocol.errors import ConfigError
+
+    found = re.match(r"v?(\d+)\.(\d+)", text)
+    if not found:
+        raise ConfigError(f"{text!r} is no version of Kubernetes", hint="such as 1.34, as `kubectl version` says it")
+    return int(found[1]), int(found[2])
 
 
 def _only(queue: str) -> str:

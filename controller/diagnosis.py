@@ -125,7 +125,8 @@ def _said(words: TerminationMessage) -> Diagnosis:
 
 def _without_pod(job: JobFacts) -> Diagnosis:
     if job.end is None or job.end.reason in (VANISHED, "") or job.stopped:
-        return Diagnosis(Cause.INFRASTRUCTURE, "the Job was deleted" if job.end else "the Job was stopped")
+        stopped = f"the Job was stopped: {job.stopped_why}" if job.stopped_why else "the Job was stopped"
+        return Diagnosis(Cause.INFRASTRUCTURE, "the Job was deleted" if job.end else stopped)
     text = f"{job.end.reason}: {job.end.message}".rstrip(": ")
     return Diagnosis(Cause.INFRASTRUCTURE, f"the Job ended and its pod is gone ({text})")
 

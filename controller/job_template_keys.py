@@ -113,6 +113,8 @@ _ELSEWHERE = {
     variables.POLL_SECONDS: "pollSeconds of the queue",
     variables.PACKAGE_MANAGER: "packageManager of the queue or the settings",
     variables.GRACE_SECONDS: "terminationGracePeriodSeconds",
+    variables.CONNECT_SECONDS: "connectSeconds of the settings",
+    variables.SIDECAR_QUIT_URL: "sidecarQuitUrl of the queue or the settings",
     variables.WORK_DIR: "workPath of the settings",
     variables.CACHE_DIR: "cache.mountPath of the settings",
 }
@@ -121,7 +123,8 @@ OWNED_VARIABLES = {
     variables.JOB_UID, variables.POD_NAME, variables.POD_UID, variables.NODE_NAME, variables.ATTEMPT,
     variables.MAX_ATTEMPTS, variables.ON_DISRUPTION, variables.GRACE_SECONDS, variables.CACHE_DIR, variables.WORK_DIR,
     variables.TERMINATION_LOG, variables.PACKAGE_MANAGER, variables.POLL_SECONDS, variables.QUEUED_AT,
-    variables.CREATED_AT, variables.HOME,
+    variables.CREATED_AT, variables.HOME, variables.INJECTION, variables.INJECTION_NOTE,
+    variables.CONNECT_SECONDS, variables.SIDECAR_QUIT_URL,
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import Enum
 
 from clearml_api.models import ENDED, Task
+from controller import injection
 from controller.actions import (
     Action,
     FailQueued,
@@ -50,6 +51,9 @@ def living(view: View, job: JobFacts) -> Iterator[Action]:
     task = view.task(job)
     if why := _in_vain(view, job, task):
         yield StopJob(job.task, job, why)
+    elif task is not None and (why := _cannot_bring(view, job, task)):
+        yield from say(task, f"waiting: the node's runtime takes no image volume ({why}); the next pod copies podstrap")
+        yield StopJob(job.task, job, f"{injection.REFUSED}{why}")
     elif task is None:
         return
     elif task.status == "in_progress" and holds(job, task):
@@ -81,6 +85,14 @@ def _in_vain(view: View, job: JobFacts, task: Task | None) -> str:
     if not holds(job, task):
         return "its task runs elsewhere"
     return "its task is being aborted" if task.status_message == _STOPPING else ""
+
+
+def _cannot_bring(view: View, job: JobFacts, task: Task) -> str:
+    """Why the runtime of a waiting pod's node does not mount our image, where another way may be taken."""
+    pod = job.last_pod
+    if task.status != "queued" or holds(job, task) or pod is None or pod.phase != "Pending":
+        return ""
+    return injection.refused(job) if view.falls_back(view.policy(job)) else ""
 
 
 def _began(job: JobFacts, task: Task) -> bool:

@@ -47,6 +47,10 @@ class View:
         name = self.names.get(job.queue, job.queue_name)
         return self.settings.queues.get(name) or QueueSettings()
 
+    def falls_back(self, policy: QueueSettings) -> bool:
+        """Whether a pod whose image volume is refused is given up for one with an init container."""
+        return (policy.injection_method or self.settings.injection_method) == "auto"
+
     def task(self, job: JobFacts) -> Task | None:
         return self.state.tasks.get(job.task)
 

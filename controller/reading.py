@@ -75,7 +75,8 @@ class Reader:
         asked = frozenset(self._interesting(jobs, found, minute=minute))
         known = tasks.get_all(self._session, asked, tasks.MANIFEST, bounds=CALL) if asked else {}
         self.refusals = {name: one for name, one in self.refusals.items() if one.until > now}
-        state = State(now, jobs, found, known, asked, refusals=self.refusals, home=cluster.home, minute=minute)
+        state = State(now, jobs, found, known, asked, refusals=self.refusals, home=cluster.home,
+                      injections=cluster.injections, minute=minute)  # fmt: skip
         state = replace(state, doubtful_since=self._times_doubts(state))
         if wants_places(state, timedelta(seconds=self._settings.orphan_grace_seconds)):
             everything = queues.get_all(self._session, max_entries=_ALL_ENTRIES, bounds=CALL)
