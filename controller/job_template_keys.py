@@ -118,6 +118,8 @@ _ELSEWHERE = {
     variables.CACHE_MAX_GIB: "cache.maxGib of the settings",
     variables.CACHE_MAX_DAYS: "cache.maxDays of the settings",
     variables.GRACE_SECONDS: "terminationGracePeriodSeconds",
+    variables.CONNECT_SECONDS: "connectSeconds of the settings",
+    variables.SIDECAR_QUIT_URL: "sidecarQuitUrl of the queue or the settings",
     variables.WORK_DIR: "workPath of the settings",
     variables.CACHE_DIR: "cache.mountPath of the settings",
 }

@@ -86,7 +86,8 @@ class Reader:
         fields = (*tasks.MANIFEST, *(tasks.NAMES if rules.ask_names(self._settings) else ()))
         known = tasks.get_all(self._session, asked, fields, bounds=CALL) if asked else {}
         self.refusals = {name: one for name, one in self.refusals.items() if one.until > now}
-        state = State(now, jobs, found, known, asked, refusals=self.refusals, home=cluster.home, minute=minute)
+        state = State(now, jobs, found, known, asked, refusals=self.refusals, home=cluster.home,
+                      injections=cluster.injections, minute=minute)  # fmt: skip
         state = replace(state, doubtful_since=self._times_doubts(state))
         if wants_places(state, timedelta(seconds=self._settings.orphan_grace_seconds)):
             everything = queues.get_all(self._session, max_entries=_ALL_ENTRIES, bounds=CALL)

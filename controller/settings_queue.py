@@ -10,7 +10,10 @@ from pydantic_core import PydanticCustomError
 from controller.settings_values import (
     Engine,
     Flag,
+    Injection,
+    InjectionMethod,
     Installer,
+    LoopbackUrl,
     MaxPods,
     MissingPython,
     Model,
@@ -57,6 +60,16 @@ class QueueSettings(Model):
     missing_python: MissingPython | None = Field(
         None, description="When an image lacks the Python that a task names; that of the whole file when not set."
     )
+    injection: Injection | None = Field(
+        None, description="Whether podstrap is brought into images; that of the whole file when not set."
+    )
+    injection_method: InjectionMethod | None = Field(
+        None, description="How it is brought; that of the whole file when not set."
+    )
+
+    sidecar_quit_url: LoopbackUrl | None = Field(
+        None, description="Where a pod's end is told to a mesh's sidecar; that of the whole file when not set."
+    )
 
     @property
     def max_pods(self) -> int | None:
@@ -90,3 +103,6 @@ class RuleSettings(Model):
         default_factory=dict, description="Laid over the queue's template; same keys as basePodTemplate."
     )
     engine: Engine | None = Field(None, description="Who prepares these tasks; the queue's when not set.")
+    injection: Injection | None = Field(
+        None, description="Whether podstrap is brought into these tasks' images; the queue's when not set."
+    )

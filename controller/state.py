@@ -17,6 +17,8 @@ from protocol.names import added_millis
 from protocol.termination import TerminationMessage
 
 FINISHED_PHASES = ("Succeeded", "Failed")
+IMAGE_VOLUME, INIT_CONTAINER = "imageVolume", "initContainer"
+"""The ways to bring podstrap into an image that lacks it."""
 VANISHED = "Deleted"
 """The reason of the end of a Job that somebody deleted before its task was settled."""
 
@@ -114,6 +116,16 @@ class JobFacts:
         return self.annotations.get(labels.QUEUE_NAME, "")
 
     @property
+    def injection(self) -> str:
+        """How podstrap was brought into its image: IMAGE_VOLUME, INIT_CONTAINER; empty for a baked one."""
+        return self.annotations.get(labels.INJECTION, "")
+
+    @property
+    def stopped_why(self) -> str:
+        """Why we stopped it."""
+        return self.annotations.get(labels.STOPPED, "")
+
+    @property
     def added(self) -> int:
         """When its queue entry was added, milliseconds since the epoch; 0 when the label is damaged."""
         return _number(self.labels.get(labels.ADDED, ""))
@@ -162,6 +174,8 @@ class ClusterState:
     jobs: tuple[JobFacts, ...] = ()
     home: str = ""
     """This controller instance in this cluster, unlike any other in the world: the mark on the claims of its pods."""
+    injections: tuple[str, ...] = ()
+    """The ways in which podstrap can be brought into an image here, best first; none: it need not be."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +233,8 @@ class State:
     """Job name -> why the cluster does not take it."""
     home: str = ""
     """ClusterState.home."""
+    injections: tuple[str, ...] = ()
+    """ClusterState.injections."""
     minute: bool = False
     """The round that also does what is done once a minute."""
 

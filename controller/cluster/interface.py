@@ -41,8 +41,8 @@ class Cluster(Protocol):
         """Make a Job. False when this very Job (by its labels) exists already. Raises Refused, NameTaken."""
         ...
 
-    def stop(self, job: JobFacts) -> None:
-        """End its pods and make no new ones; the Job stays. Idempotent; a Job that is gone is no error."""
+    def stop(self, job: JobFacts, why: str = "") -> None:
+        """End its pods and make no new ones; the Job stays and says why. Idempotent, also for one that is gone."""
         ...
 
     def delete(self, job: JobFacts) -> None:

@@ -75,7 +75,7 @@ class LocalCluster:
             self._advance(job, [])
         return True
 
-    def stop(self, job: JobFacts) -> None:
+    def stop(self, job: JobFacts, why: str = "") -> None:  # noqa: ARG002  (nobody looks at it here)
         """No more pods; those there are get SIGTERM."""
         self._change(job.namespace, job.name, job.uid, stopped=True)
 

@@ -256,7 +256,7 @@ class Cluster:
         self._maybe_crash(before=False)
         return True
 
-    def stop(self, job: JobFacts) -> None:
+    def stop(self, job: JobFacts, why: str = "") -> None:
         self._maybe_crash(before=True)
         if (known := self.jobs.get(job.name)) and known.uid == job.uid:
             known.stopped = True

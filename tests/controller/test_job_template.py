@@ -467,7 +467,8 @@ def test_any_template_gives_a_refusal_or_a_manifest_whose_owned_parts_hold(
     spec, main = pod_of(manifest), container_of(manifest)
     json.dumps(manifest)
     assert spec["restartPolicy"] == "Never"
-    assert main["command"] == ["podstrap", "bootstrap"]
+    brought = "podstrap.io/injection" in manifest["metadata"]["annotations"]
+    assert main["command"] == ["/opt/podstrap/bin/podstrap" if brought else "podstrap", "bootstrap"]
     assert {k: v for k, v in manifest["spec"].items() if k != "template"} == {
         k: v for k, v in plain["spec"].items() if k != "template"
     }
