@@ -57,7 +57,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_every_guide_is_in_the_index() -> None:
     index = ROOT / "docs" / "README.md"
     listed = {(index.parent / link.partition("#")[0]).resolve() for link in pages.links(index)}
-    missing = [pages.name_of(one) for one in (ROOT / "docs").rglob("*.md") if one != index and one not in listed]
+    wanted = [one for one in (ROOT / "docs").rglob("*.md") if one != index and one.parent.name != "decisions"]
+    missing = [pages.name_of(one) for one in wanted if one not in listed]
     assert missing == []
 
 
