@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NAMESPACE ?= podstrap
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test test-cluster test-gpu lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start install chart
+.PHONY: help setup run test test-cluster test-gpu lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start install chart docs
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -85,6 +85,9 @@ install:  ## On the cluster of your kubeconfig, without helm: deploy/podstrap.ya
 
 chart: setup  ## Write what in the chart follows from the code: its schema, Role, table of values, plain manifests
 	$(BIN)/python -m charts.generate "$$($(BIN)/python -c 'from tests.cluster import tools; print(tools.helm())')"
+
+docs: setup  ## Write the reference pages that follow from the code: settings, metrics, exit codes and variables
+	$(BIN)/python -m charts.reference
 
 soak: setup  ## The fault tests with many seeds (SEEDS=50 kills of everything, CONSOLE_SEEDS=200, CRASH_SEEDS=200 on Kubernetes)
 	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) PODSTRAP_CONSOLE_SEEDS=$(or $(CONSOLE_SEEDS),200) $(BIN)/pytest tests/faults --timeout 3600

@@ -23,7 +23,7 @@ from clearml_api.models import Task
 from clearml_api.session import Session
 from tests import support
 from tests.cluster import tools
-from tests.cluster.chart_fixtures import helm, offline_helm, shell  # noqa: F401
+from tests.cluster.chart_fixtures import helm, monitoring, offline_helm, shell  # noqa: F401
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.given_cluster import GivenCluster
 from tests.cluster.kube import Object, condition, jobs, pods
