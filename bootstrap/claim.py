@@ -50,6 +50,8 @@ def claim(session: Session, settings: PodSettings) -> Claimed:
             node=settings.node,
             job=settings.job,
             home=settings.home,
+            history=settings.history,
+            failures=settings.failures,
         )
         return _write_and_start(session, settings, mine, allowed=("queued",))
     return _take_over(session, settings)
@@ -84,6 +86,7 @@ def _take_over(session: Session, settings: PodSettings) -> Claimed:
         job=settings.job,
         home=settings.home,
         history=(*held.history, f"attempt {held.attempt} (pod {held.pod}{where}) was taken away"),
+        failures=held.failures,
     )
     if mine.attempt > settings.max_attempts:
         history = "; ".join(mine.history)

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from controller import settings_file
-from controller.permissions import PERMISSIONS, rules
+from controller.permissions import PERMISSIONS, on_request, rules
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "podstrap"
@@ -106,7 +106,8 @@ def values() -> list[Value]:
 def permissions_yaml() -> str:
     """The rules of the Role; LEASE stands for the Lease's name."""
     parts = {
-        "jobs": rules(one for one in PERMISSIONS if one.everywhere),
+        "jobs": rules(one for one in PERMISSIONS if one.everywhere and not one.setting),
+        "settings": on_request(),
         "lease": rules((one for one in PERMISSIONS if not one.everywhere), "LEASE"),
     }
     return _WRITTEN.format("controller/permissions.py") + yaml.safe_dump(parts, sort_keys=False)

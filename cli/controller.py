@@ -119,7 +119,7 @@ def _in_kubernetes(options: argparse.Namespace, settings: Settings, session: Ses
     home = _joined(lease, stop)
     if not home:
         return 0
-    cluster = KubernetesCluster(api, settings.instance, namespaces(settings), home)
+    cluster = KubernetesCluster(api, settings.instance, namespaces(settings), home, events=settings.kubernetes_events)
     try:
         return _serve(options, settings, session, cluster, stop, lease)
     finally:

@@ -15,11 +15,13 @@ from controller.actions import (
     FailQueued,
 )
 from controller.diagnosis import diagnose
+from controller.patience import most_attempts, not_before
 from controller.plan_view import NEVER_BEGAN, View, attempt_line, say, with_history
 from controller.reasons import Cause, Diagnosis, Reason
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.state import JobFacts, QueueFacts
+from protocol.claim import Claim
 from protocol.errors import PodstrapError
 from protocol.names import job_name
 
@@ -97,17 +99,25 @@ class Filling:
             (job for job in self.view.jobs.get(entry.task, ()) if job.is_for(entry)), key=lambda job: job.attempt
         )
         attempt, history, failure = _next_attempt(task, past, policy)
+        most = most_attempts(_counting(task), policy)
         if failure is not None and (over := self.view.jobs.get(entry.task)):
             self._taken.add(entry.task)
             job, reason = past[-1] if past else over[-1], with_history(failure.reason, history)
             yield FailQueued(entry.task, job, queue.id, reason, failure.wants_log, task.claim)
+            return
+        begins = not_before(entry, attempt, past, policy)
+        if begins and begins > self.view.state.now:
+            self.waiting += 1
+            why = f" after {history[-1]}" if history else ""
+            text = f"waiting: attempt {attempt} of {most} begins at {begins:%H:%M:%S} UTC{why}"
+            yield from say(task, Diagnosis(Reason.RETRY_BACKOFF, text), console=True)
             return
         name = job_name(entry.task, entry.added, attempt, self.view.settings.pod_name_prefix)
         refusal = self.view.state.refusals.get(name)
         if refusal and refusal.until > self.view.state.now:
             self.waiting += 1
             text = f"waiting: the cluster refuses its Job: {refusal.reason}"
-            yield from say(task, Diagnosis(Reason.JOB_REFUSED, text))
+            yield from say(task, Diagnosis(Reason.JOB_REFUSED, text), console=True)
             return
         try:
             manifest = self.render(
@@ -117,13 +127,14 @@ class Filling:
             )  # fmt: skip
         except PodstrapError as error:
             self.stuck += 1
-            yield from say(task, Diagnosis(Reason.TEMPLATE_INVALID, f"waiting: its Job cannot be made: {error}"))
+            text = f"waiting: its Job cannot be made: {error}"
+            yield from say(task, Diagnosis(Reason.TEMPLATE_INVALID, text), console=True)
             return
         except Exception as error:  # the task's text is untrusted: what it breaks stops this task alone
             log.exception("render-bug task=%s queue=%s", entry.task, queue.name)
             self.stuck += 1
             text = f"waiting: its Job cannot be made: {type(error).__name__}: {error}"
-            yield from say(task, Diagnosis(Reason.TEMPLATE_INVALID, text))
+            yield from say(task, Diagnosis(Reason.TEMPLATE_INVALID, text), console=True)
             return
         self._taken.add(entry.task)
         self.waiting += 1
@@ -134,11 +145,12 @@ def _next_attempt(
     task: Task, past: Sequence[JobFacts], policy: QueueSettings
 ) -> tuple[int, tuple[str, ...], Diagnosis | None]:
     """The attempt of the next Job for an entry, the history before it, and why there is none."""
-    claim = task.claim
-    history = claim.history if claim and claim.requeued else ()
+    claim = _counting(task)
+    history = claim.history if claim else ()
+    most = most_attempts(claim, policy)
     if not past:
         attempt = claim.next_attempt() if claim else 1
-        if attempt > policy.max_attempts:
+        if attempt > most:
             none_left = f"no attempt left (maxAttempts {policy.max_attempts})"
             return attempt, history, Diagnosis(Reason.NO_ATTEMPT_LEFT, none_left)
         return attempt, history, None
@@ -147,10 +159,15 @@ def _next_attempt(
     attempt = past[-1].attempt + 1
     if found.cause in (Cause.TASK, Cause.CONFIG):
         return attempt, history[:-1], replace(found, reason=f"{NEVER_BEGAN}: {found.reason}")
-    if attempt > policy.max_attempts:
+    if attempt > most:
         reason = f"{NEVER_BEGAN} in {past[-1].attempt} attempts (maxAttempts): {found.reason}"
         return attempt, history, replace(found, reason=reason)
     return attempt, history, None
+
+
+def _counting(task: Task) -> Claim | None:
+    """The claim that the next attempt goes on counting from; None when it begins anew."""
+    return task.claim if task.claim and task.claim.requeued else None
 
 
 def _left(limit: int | None, used: int) -> int:

@@ -64,6 +64,7 @@ class Reason(str, Enum):
     CONTAINER_CREATE_ERROR = "ContainerCreateError"
     POD_WAITING = "PodWaiting"
     NODE_UNREACHABLE = "NodeUnreachable"
+    STARTED = "Started"
     # Ended, and nobody's fault
     COMPLETED = "Completed"
     ABORTED = "Aborted"
@@ -144,6 +145,7 @@ REASONS: Mapping[Reason, About] = {
     Reason.CONTAINER_CREATE_ERROR: About(Stage.CONTAINER, _CONFIG, "the container cannot be created on its node"),
     Reason.POD_WAITING: About(Stage.CONTAINER, _CONFIG, "the pod waits for something else"),
     Reason.NODE_UNREACHABLE: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the node does not say that the pod ended"),
+    Reason.STARTED: About(Stage.RUN, _NONE, "the pod that had waited runs"),
     Reason.COMPLETED: About(Stage.RUN, _NONE, "the task completed"),
     Reason.ABORTED: About(Stage.RUN, _NONE, "the task was aborted by a user"),
     Reason.CLAIM_LOST: About(Stage.CLAIM, _NONE, "another pod runs the task, or it was reset or deleted"),

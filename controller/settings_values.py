@@ -71,6 +71,7 @@ ServerUrl = Annotated[str, AfterValidator(server_url)]
 Installer = Literal["uv", "pip"]
 Engine = Literal["podstrap", "clearml-agent"]
 MissingPython = Literal["install", "nearest", "fail"]
+NotNegative = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
 Limit = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from clearml_api.models import Queue, QueueEntry, Task
+from controller.notes import Note, StopMark
 from protocol import labels
 from protocol.names import added_millis
 from protocol.termination import TerminationMessage
@@ -120,6 +121,17 @@ class JobFacts:
     def attempt(self) -> int:
         """The attempt that its first pod is."""
         return max(1, _number(self.labels.get(labels.ATTEMPT, "")))
+
+    @property
+    def told(self) -> Note | None:
+        """The reason that was told last about it."""
+        return Note.from_text(self.annotations[labels.TOLD]) if labels.TOLD in self.annotations else None
+
+    @property
+    def mark(self) -> StopMark | None:
+        """Why we stopped it, when its task is to hear of it."""
+        text = self.annotations.get(labels.STOPPED_BECAUSE)
+        return StopMark.from_text(text) if text and self.stopped else None
 
     @property
     def over(self) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from controller.cluster.interface import ClusterError, NameTaken, Refused, same_job
+from controller.cluster.kube_events import Events
 from controller.cluster.kube_objects import Incident, Job, Page, Pod, job_facts
 from controller.cluster.kube_store import Store
 from controller.cluster.kube_watch import Watch
@@ -42,8 +43,11 @@ _FAILED_CREATE = "FailedCreate"
 class KubernetesCluster:
     """Jobs of one controller instance in the namespaces of its queues."""
 
-    def __init__(self, api: Api, instance: str, namespaces: Iterable[str], home: str) -> None:
+    def __init__(
+        self, api: Api, instance: str, namespaces: Iterable[str], home: str, *, events: bool = True
+    ) -> None:  # fmt: skip
         self._api = api
+        self._events = Events(api, instance, wanted=events)
         self._home = home
         self._changed = threading.Event()
         self._store = Store(self._changed)
@@ -91,10 +95,21 @@ class KubernetesCluster:
         self._store.created(job_facts(msgspec.json.decode(raw, type=Job)))
         return True
 
-    def stop(self, job: JobFacts) -> None:
+    def stop(self, job: JobFacts, mark: str = "") -> None:
         """`spec.suspend`: its controller deletes its pods and makes no new ones; the object stays."""
-        body = {"metadata": {"uid": job.uid}, "spec": {"suspend": True}}
+        annotations = {"annotations": {labels.STOPPED_BECAUSE: mark}} if mark else {}
+        body = {"metadata": {"uid": job.uid, **annotations}, "spec": {"suspend": True}}
         self._change("PATCH", job, body, PATCH)
+
+    def note(self, job: JobFacts, text: str) -> None:
+        """An annotation, seen in the next snapshot."""
+        body = {"metadata": {"uid": job.uid, "annotations": {labels.TOLD: text}}}
+        if raw := self._change("PATCH", job, body, PATCH):
+            self._store.put_job(job.namespace, msgspec.json.decode(raw, type=Job))
+
+    def event(self, job: JobFacts, word: str, message: str, *, warning: bool) -> None:
+        """A Kubernetes Event on the Job."""
+        self._events.record(job, word, message, warning=warning)
 
     def delete(self, job: JobFacts) -> None:
         """Foreground: the object stays, deleting, until its pods are gone."""
@@ -130,12 +145,14 @@ class KubernetesCluster:
         self._store.created(job_facts(known))
         return False
 
-    def _change(self, method: str, job: JobFacts, body: Any, content_type: str) -> None:
+    def _change(self, method: str, job: JobFacts, body: Any, content_type: str) -> bytes:
+        """The answer; empty when the Job is gone, or is another of this name: then the uid is not ours."""
         try:
-            self._api.request(method, jobs_path(job.namespace, job.name), None, body, content_type=content_type)
+            return self._api.request(method, jobs_path(job.namespace, job.name), None, body, content_type=content_type)
         except ApiError as error:
-            if error.status not in (404, 409):  # gone, or another Job of this name: the uid is not ours
+            if error.status not in (404, 409):
                 raise
+            return b""
 
     def _explained(self, job: JobFacts) -> JobFacts:
         """With the reason why a Job that should have a pod has none, which only Events tell."""

@@ -19,7 +19,7 @@ from protocol import labels
 
 T = TypeVar("T")
 
-_KEPT_ANNOTATIONS = (labels.QUEUE_NAME,)
+_KEPT_ANNOTATIONS = (labels.QUEUE_NAME, labels.TOLD, labels.STOPPED_BECAUSE)
 _SAYS_NOTHING = ("", "Error", "Completed", "ContainerStatusUnknown")
 """Reasons of a container beside which the pod's own says more."""
 _MESSAGE_LENGTH = 4096
@@ -184,6 +184,7 @@ class Incident(msgspec.Struct):
     reason: str = ""
     message: str = ""
     type: str = ""
+    count: int = 1
 
 
 def job_facts(job: Job) -> JobFacts:

@@ -90,9 +90,16 @@ class LocalCluster:
             self._advance(job, [])
         return True
 
-    def stop(self, job: JobFacts) -> None:
+    def stop(self, job: JobFacts, mark: str = "") -> None:
         """No more pods; those there are get SIGTERM."""
-        self._change(job.namespace, job.name, job.uid, stopped=True)
+        self._change(job.namespace, job.name, job.uid, stopped=True, note=(labels.STOPPED_BECAUSE, mark))
+
+    def note(self, job: JobFacts, text: str) -> None:
+        """An annotation in the Job's file."""
+        self._change(job.namespace, job.name, job.uid, note=(labels.TOLD, text))
+
+    def event(self, job: JobFacts, word: str, message: str, *, warning: bool) -> None:
+        """Nobody looks for Events here: the controller's log has them."""
 
     def delete(self, job: JobFacts) -> None:
         """The Job vanishes when its pods are gone."""
@@ -138,12 +145,17 @@ class LocalCluster:
             self._advance_all()
             yield
 
-    def _change(self, namespace: str, name: str, uid: str, *, stopped: bool = False, deleting: bool = False) -> None:
+    def _change(
+        self, namespace: str, name: str, uid: str, *, stopped: bool = False, deleting: bool = False,
+        note: tuple[str, str] = ("", ""),
+    ) -> None:  # fmt: skip
         with self._locked():
             job = self._files.job(namespace, name)
             if job is None or job.uid != uid:
                 return
             job.stopped, job.deleting = job.stopped or stopped, job.deleting or deleting
+            if note[1]:
+                job.manifest["metadata"].setdefault("annotations", {})[note[0]] = note[1]
             self._files.save(job)
             self._advance(job, self._files.pods_of(uid))
 
