@@ -189,7 +189,7 @@ class Reader:
         """
         waits = places.get(job.task)
         if not waits:
-            return not job.running
+            return not job.running or untold(job, now) is not None
         if not own(job, waits) or waiting(job) != self._said.get(job.uid):
             return True
         return untold(job, now) is not None or overdue(job, self._policy(job), now) is not None
