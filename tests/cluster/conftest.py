@@ -98,7 +98,12 @@ class World:
         """Started; stopped at the test's end. `queue`: the settings of our queue; `settings`: the file's."""
         number = len(self.processes)
         file = self.folder / f"settings-{number}.yaml"
-        whole = {**SETTINGS, "namespace": self.namespace, "queues": {self.queue: dict(queue or {})}, **settings}
+        whole = {
+            **SETTINGS,
+            "namespace": self.namespace,
+            "queues": {self.queue: {"retryBackoffSeconds": 0, **(queue or {})}},
+            **settings,
+        }
         file.write_text(json.dumps(whole))
         command = ["controller", "--config", str(file), "--kubeconfig"]
         command += [str(kubeconfig or self.plane.kubeconfig("admin")), *words]
