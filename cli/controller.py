@@ -97,11 +97,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 def _telemetry(settings: Settings) -> Telemetry:
-    from importlib.metadata import version
-
+    from cli.version import installed
     from controller.telemetry import Telemetry
 
-    return Telemetry(version("podstrap"), settings.instance)
+    return Telemetry(installed(), settings.instance)
 
 
 def _locally(
