@@ -73,7 +73,8 @@ def test_the_official_charts_values_are_understood_to_the_last_key(tmp_path: Pat
         "replicaCount": "chart", "resources": "chart", "initContainers": "ignored", "extraEnvs": "chart",
         "clearmlcheckCertificate": "chart", "apiServerUrlReference": "used", "fileServerUrlReference": "used",
         "webServerUrlReference": "used", "defaultContainerImage": "used", "queue": "used",
-        "createQueueIfNotExists": "used", "volumes": "chart", "fileMounts": "chart", "sessions.portModeEnabled": "ignored",
+        "createQueueIfNotExists": "used", "volumes": "chart", "fileMounts": "chart",
+        "sessions.portModeEnabled": "ignored",
         **{f"basePodTemplate.{key}": "used" for key in (
             "labels", "initContainers", "schedulerName", "fileMounts", "env", "resources", "priorityClassName",
             "tolerations", "affinity", "hostAliases")},
