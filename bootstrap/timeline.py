@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from bootstrap import arrival
 from bootstrap.settings import PodSettings
 from protocol import timeline
 
@@ -16,15 +17,24 @@ FIRST_LINE = "podstrap_first_line_seconds"
 class Timeline:
     """Phases with their seconds. Repository and environment overlap: each has its own length."""
 
-    def __init__(self, settings: PodSettings, started: float | None = None) -> None:
+    def __init__(
+        self, settings: PodSettings, started: float | None = None, places: arrival.Places | None = None
+    ) -> None:
+        """Before anything is written: the times of the node's files are read."""
         self.started = process_start() if started is None else started
         self._phases: dict[str, float] = {}
         if settings.queued_at and settings.created_at:
             self._phases[timeline.QUEUED] = max(0.0, settings.created_at - settings.queued_at)
         if settings.created_at:
-            self._phases[timeline.POD] = max(0.0, self.started - settings.created_at)
+            places = places or arrival.Places(settings.work, settings.termination_log)
+            self._phases.update(arrival.phases(places, settings.created_at, self.started))
         self._mark = time.time()
         self._phases[timeline.START] = max(0.0, self._mark - self.started)
+
+    def not_the_first_pod(self) -> None:
+        """Queue and scheduling were an earlier pod's of the same Job; how long this one waited nobody tells it."""
+        for name in (timeline.QUEUED, timeline.SCHEDULED, timeline.POD):
+            self._phases.pop(name, None)
 
     def phase(self, name: str, seconds: float) -> None:
         """Note a phase's length."""

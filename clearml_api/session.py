@@ -182,6 +182,8 @@ class Session:
             )
             status = str(answer.status)
         except urllib3.exceptions.SSLError as error:
+            if _hung_up(error):
+                raise _Passing(_plain(error)) from None
             raise NotAnApi(
                 f"ClearML at {self.configuration.api_host}: the certificate is not accepted: {_plain(error)}",
                 hint="mount your CA and set SSL_CERT_FILE, or set api.verify_certificate",
@@ -224,6 +226,19 @@ class _Passing(Exception):
     def __init__(self, text: str, wait_seconds: float = 0.0) -> None:
         super().__init__(text)
         self.wait_seconds = wait_seconds
+
+
+def _hung_up(error: BaseException) -> bool:
+    """Whether the other side closed in the middle of the handshake: a proxy or sidecar that is not ready yet."""
+    import ssl
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError)):
+            return True
+        cause = seen.args[0] if seen.args and isinstance(seen.args[0], BaseException) else None
+        seen = cause or seen.__cause__ or seen.__context__
+    return False
 
 
 def _pool(configuration: Configuration) -> urllib3.PoolManager:

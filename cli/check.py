@@ -88,17 +88,22 @@ class _Checks:
 
     def _queues(self) -> str:
         from clearml_api import queues
+        from controller import queue_names
 
         if self._session is None or self._settings is None:
             raise AssertionError("queues come after login and settings")
-        known = {word for queue in queues.get_all(self._session) for word in (queue.name, queue.id)}
-        missing = [name for name in self._settings.queues if name not in known]
+        listing = queues.get_all(self._session)
+        unused = queue_names.without_queue(self._settings.queues, listing)
+        missing = [key for key, why in unused.items() if why == queue_names.MISSING]
         if missing and not self._settings.create_queues:
             raise PodstrapError(
                 f"not on the server: {', '.join(missing)}",
                 hint="create them on the web page, or set createQueueIfNotExists: true",
             )
-        return ", ".join(self._settings.queues) + (f" (made at start: {', '.join(missing)})" if missing else "")
+        found = [queue.name for _, queue in queue_names.served(self._settings.queues, listing)]
+        notes = [f"made at start: {', '.join(missing)}"] if missing else []
+        notes += [f"{key}: {why}" for key, why in unused.items() if key not in missing]
+        return ", ".join(found) + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def _program(name: str, fix: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,22 +71,28 @@ def run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     configuration = load()
-    settings = settings_of(options)
-    settings = settings.with_servers(configuration.api_host, configuration.web_host, configuration.files_host)
-    session = Session(configuration, worker=f"podstrap:{settings.instance}")
-    telemetry = _telemetry(settings) if options.metrics else None
+
+    def read() -> Settings:
+        servers = (configuration.api_host, configuration.web_host, configuration.files_host)
+        return settings_of(options).with_servers(*servers)
+
+    instance = read().instance
+    session = Session(configuration, worker=f"podstrap:{instance}")
+    telemetry = _telemetry(instance) if options.metrics else None
     session.on_request = telemetry.clearml if telemetry else None
     serve = _locally if options.cluster == "local" else _in_kubernetes
-    return serve(options, settings, session, telemetry, stop)
+    return serve(options, read, session, telemetry, stop)
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
-    """The file's, with the glue script's options over them."""
+def settings_of(options: argparse.Namespace, own_namespace: Path | None = None) -> Settings:
+    """The file's, with the glue script's options over them; in a pod its namespace where neither names one."""
     from controller import glue_flags, settings_file
+
+    own_namespace = own_namespace or settings_file.OWN_NAMESPACE
 
     base = settings_file.load(options.config) if options.config else settings_file.load_text("{}", "the flags")
     return glue_flags.laid_over(
-        base,
+        settings_file.in_own_namespace(base, own_namespace),
         queue=options.queue,
         namespace=options.namespace,
         max_pods=options.max_pods,
@@ -96,15 +103,19 @@ def settings_of(options: argparse.Namespace) -> Settings:
     )
 
 
-def _telemetry(settings: Settings) -> Telemetry:
+def _telemetry(instance: str) -> Telemetry:
     from cli.version import installed
     from controller.telemetry import Telemetry
 
-    return Telemetry(installed(), settings.instance)
+    return Telemetry(installed(), instance)
+
+
+Read = Callable[[], "Settings"]
+"""Makes the settings of the files as they are now."""
 
 
 def _locally(
-    options: argparse.Namespace, settings: Settings, session: Session, telemetry: Telemetry | None, stop: Event
+    options: argparse.Namespace, read: Read, session: Session, telemetry: Telemetry | None, stop: Event
 ) -> int:
     from controller.cluster.local import LocalCluster
 
@@ -115,11 +126,11 @@ def _locally(
         "CLEARML_API_SECRET_KEY": configuration.secret_key,
     }
     cluster = LocalCluster(state, secrets=secrets)
-    return _serve(options, _with_local_cache(settings, state), session, cluster, stop, None, telemetry)
+    return _serve(options, lambda: _with_local_cache(read(), state), session, cluster, stop, None, telemetry)
 
 
 def _in_kubernetes(
-    options: argparse.Namespace, settings: Settings, session: Session, telemetry: Telemetry | None, stop: Event
+    options: argparse.Namespace, read: Read, session: Session, telemetry: Telemetry | None, stop: Event
 ) -> int:
     """Join the Lease first: its uid is this instance's mark, and a name that serves another server is refused."""
     import os
@@ -132,7 +143,7 @@ def _in_kubernetes(
 
     api = Api(options.kubeconfig, options.context)
     api.on_request = telemetry.kubernetes if telemetry else None
-    settings = settings.or_in(api.namespace)
+    settings = read().or_in(api.namespace)
     # A container that is restarted in its pod is the same holder and leads on at once; a process elsewhere never is.
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
     lease = Lease(api, settings.namespace, settings.instance, identity, session.configuration.api_host)
@@ -141,7 +152,7 @@ def _in_kubernetes(
         return 0
     cluster = KubernetesCluster(api, settings.instance, namespaces(settings), home)
     try:
-        return _serve(options, settings, session, cluster, stop, lease, telemetry)
+        return _serve(options, lambda: read().or_in(api.namespace), session, cluster, stop, lease, telemetry)
     finally:
         cluster.close()
 
@@ -166,7 +177,7 @@ def _joined(lease: Lease, stop: Event) -> str:
 
 def _serve(
     options: argparse.Namespace,
-    settings: Settings,
+    read: Read,
     session: Session,
     cluster: Cluster,
     stop: Event,
@@ -175,13 +186,16 @@ def _serve(
 ) -> int:
     from controller.health import Health
     from controller.observer import NOBODY
+    from controller.reload import SettingsFiles
     from controller.run import run_controller
 
+    files = [file for file in (options.config, options.template_yaml, options.overrides_yaml) if file is not None]
+    source = SettingsFiles(files, read)
     health = Health()
     servers = _pages(options, health, telemetry)
     try:
         return run_controller(
-            settings,
+            source.taken,
             session,
             cluster,
             drain=options.drain,
@@ -191,6 +205,7 @@ def _serve(
             leadership=leadership,
             health=health,
             observer=telemetry or NOBODY,
+            files=source,
         )
     finally:
         for server in servers:

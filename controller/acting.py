@@ -44,7 +44,7 @@ def perform(action: Action, session: Session, cluster: Cluster) -> None:
         if cluster.create(action.manifest):
             log.info("job-created task=%s job=%s attempt=%d", action.task, action.name, action.attempt)
     elif isinstance(action, StopJob):
-        cluster.stop(action.job)
+        cluster.stop(action.job, action.why)
         log.info("job-stopped task=%s job=%s why=%r", action.task, action.job.name, action.why)
     elif isinstance(action, DeleteJob):
         cluster.delete(action.job)

@@ -92,7 +92,8 @@ def _without_pod(job: JobFacts) -> Diagnosis:
     if job.end is None or job.end.reason in (VANISHED, "") or job.stopped:
         if job.end:
             return Diagnosis(Reason.JOB_DELETED, "the Job was deleted")
-        return Diagnosis(Reason.JOB_STOPPED, "the Job was stopped")
+        why = f": {job.stopped_why}" if job.stopped_why else ""
+        return Diagnosis(Reason.JOB_STOPPED, f"the Job was stopped{why}")
     text = f"{job.end.reason}: {job.end.message}".rstrip(": ")
     return Diagnosis(Reason.JOB_ENDED, f"the Job ended and its pod is gone ({text})")
 

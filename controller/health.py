@@ -22,6 +22,7 @@ class Health:
     monotonic: Callable[[], float] = time.monotonic
     _turned: float = field(default=0.0, init=False)
     _not_ready: str = field(default="no round yet", init=False)
+    _note: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         self._turned = self.monotonic()
@@ -34,6 +35,10 @@ class Health:
         """Whether the last round succeeded."""
         self._not_ready = why_not
 
+    def note(self, text: str) -> None:
+        """What /readyz says beside its answer; empty for nothing."""
+        self._note = text
+
     def answers(self, path: str) -> tuple[int, str]:
         """Status and text for a path."""
         if path == "/healthz":
@@ -42,5 +47,6 @@ class Health:
                 return 500, f"the main thread has not turned for {silent:.0f} s"
             return 200, "ok"
         if path == "/readyz":
-            return (503, self._not_ready) if self._not_ready else (200, "ok")
+            status, text = (503, self._not_ready) if self._not_ready else (200, "ok")
+            return status, "\n".join(filter(None, (text, self._note)))
         return 404, ""

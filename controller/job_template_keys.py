@@ -112,17 +112,25 @@ _ELSEWHERE = {
     variables.ON_DISRUPTION: "onDisruption of the queue",
     variables.POLL_SECONDS: "pollSeconds of the queue",
     variables.PACKAGE_MANAGER: "packageManager of the queue or the settings",
+    variables.ENGINE: "engine of the queue or the settings",
+    variables.MISSING_PYTHON: "missingPython of the queue or the settings",
+    variables.RESOLVE_AFTER_HOURS: "cache.resolveAfterHours of the settings",
+    variables.CACHE_MAX_GIB: "cache.maxGib of the settings",
+    variables.CACHE_MAX_DAYS: "cache.maxDays of the settings",
     variables.GRACE_SECONDS: "terminationGracePeriodSeconds",
+    variables.CONNECT_SECONDS: "connectSeconds of the settings",
+    variables.SIDECAR_QUIT_URL: "sidecarQuitUrl of the queue or the settings",
     variables.WORK_DIR: "workPath of the settings",
     variables.CACHE_DIR: "cache.mountPath of the settings",
 }
+_FREE = (variables.SAMPLE_SECONDS, variables.ANSI)
+"""The variables of bootstrap that the manifest does not set: a template may."""
 OWNED_VARIABLES = {
-    *_SERVERS, *KEYS, variables.TASK_ID, variables.QUEUE_ID, variables.QUEUE_NAME, variables.JOB_NAME,
-    variables.JOB_UID, variables.POD_NAME, variables.POD_UID, variables.NODE_NAME, variables.ATTEMPT,
-    variables.MAX_ATTEMPTS, variables.ON_DISRUPTION, variables.GRACE_SECONDS, variables.CACHE_DIR, variables.WORK_DIR,
-    variables.TERMINATION_LOG, variables.PACKAGE_MANAGER, variables.POLL_SECONDS, variables.QUEUED_AT,
-    variables.CREATED_AT, variables.HOME,
-}  # fmt: skip
+    *_SERVERS,
+    *KEYS,
+    *(value for name, value in vars(variables).items() if name.isupper() and str(value).startswith(variables.PREFIX)),
+} - {variables.PREFIX, *_FREE}
+"""What a template must not set: the servers, the keys, and every word of protocol/environment but the free ones."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +158,13 @@ def read(raw: Any) -> Reading:
     problems += _flat_problems(flat)
     problems += _whole_problems(whole, at)
     return Reading((), tuple(problems)) if problems else Reading((_whole_layer(whole), _flat_layer(flat)))
+
+
+def layers_of(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The layers of a template that `read` finds nothing wrong with, whatever its values are."""
+    whole, _ = _whole(raw, [])
+    flat = {key: value for key, value in raw.items() if key not in WHOLE_KEYS}
+    return _whole_layer(_with_named_container(whole)), _flat_layer(flat)
 
 
 def _whole_layer(whole: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class Round:
     """Jobs that are over, their tasks not yet settled."""
     waiting: int = 0
     stuck: int = 0
+    namespaces: frozenset[str] = frozenset()
+    """Where there are Jobs."""
 
     @property
     def drained(self) -> bool:
@@ -74,6 +76,11 @@ class Loop:
         self._complaints: dict[str, str] = {}
         self._watched: set[str] = set()
 
+    def take(self, settings: Settings) -> None:
+        """Go on under other settings from the next round on."""
+        self.settings = settings
+        self._reader.take(settings)
+
     def round(self) -> Round:
         """One turn. Raises PodstrapError when the server or the cluster does not answer: then try again later."""
         minute = self.monotonic() - self._minute_at >= self.settings.reconcile_seconds
@@ -91,7 +98,8 @@ class Loop:
             self._minute_at = self.monotonic()
         living = sum(1 for job in state.jobs if not job.over)
         unsettled = len(state.jobs) - living - len(decided.settled)
-        return Round(len(decided.actions), created, living, unsettled, decided.waiting, decided.stuck)
+        where = frozenset(job.namespace for job in state.jobs if job.namespace and not job.vanished)
+        return Round(len(decided.actions), created, living, unsettled, decided.waiting, decided.stuck, where)
 
     def _try(self, action: Action) -> bool:
         """Whether it was done."""

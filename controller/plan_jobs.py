@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import Enum
 
 from clearml_api.models import ENDED, Task
+from controller import injection
 from controller.actions import (
     Action,
     FailQueued,
@@ -19,7 +20,7 @@ from controller.actions import (
 )
 from controller.diagnosis import diagnose
 from controller.plan_view import NEVER_BEGAN, View, attempt_line, holds, own, say, started_by_pod_of, with_history
-from controller.reasons import Cause, Diagnosis
+from controller.reasons import Cause, Diagnosis, Reason
 from controller.settings_queue import QueueSettings
 from controller.state import JobFacts
 from controller.waiting import waiting
@@ -52,6 +53,10 @@ def living(view: View, job: JobFacts) -> Iterator[Action]:
     task = view.task(job)
     if why := _in_vain(view, job, task):
         yield StopJob(job.task, job, why)
+    elif task is not None and (why := _cannot_bring(view, job, task)):
+        text = f"waiting: the node's runtime takes no image volume ({why}); the next pod copies podstrap"
+        yield from say(task, Diagnosis(Reason.IMAGE_VOLUME_REFUSED, text))
+        yield StopJob(job.task, job, f"{injection.REFUSED}{why}")
     elif task is None:
         return
     elif task.status == "in_progress" and holds(job, task):
@@ -83,6 +88,14 @@ def _in_vain(view: View, job: JobFacts, task: Task | None) -> str:
     if not holds(job, task):
         return "its task runs elsewhere"
     return "its task is being aborted" if task.status_message == _STOPPING else ""
+
+
+def _cannot_bring(view: View, job: JobFacts, task: Task) -> str:
+    """Why the runtime of a waiting pod's node does not mount our image, where another way may be taken."""
+    pod = job.last_pod
+    if task.status != "queued" or holds(job, task) or pod is None or pod.phase != "Pending":
+        return ""
+    return injection.refused(job) if view.falls_back(view.policy(job)) else ""
 
 
 def _began(job: JobFacts, task: Task) -> bool:

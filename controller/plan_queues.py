@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from clearml_api.models import QueueEntry, Task
+from controller import injection
 from controller.actions import (
     Action,
     CreateJob,
@@ -21,7 +22,7 @@ from controller.plan_view import NEVER_BEGAN, View, attempt_line, say, with_hist
 from controller.reasons import Cause, Diagnosis, Reason
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
-from controller.state import JobFacts, QueueFacts
+from controller.state import IMAGE_VOLUME, JobFacts, QueueFacts
 from protocol.errors import PodstrapError
 from protocol.names import job_name
 
@@ -47,6 +48,8 @@ class Render(Protocol):
         now: datetime,
         history: Sequence[str] = (),
         home: str = "",
+        injections: tuple[str, ...] = (),
+        refused: str = "",
     ) -> dict[str, Any]: ...
 
 
@@ -67,9 +70,11 @@ class Filling:
         state, settings = self.view.state, self.view.settings
         living = [job for job in state.jobs if not job.over]
         self._room = min(MAX_NEW_JOBS, _left(settings.max_pods, len(living)))
-        facts = {queue.name: queue for queue in state.queues}
-        for name, policy in settings.queues.items():
-            if queue := facts.get(name):
+        facts: dict[str, list[QueueFacts]] = {}
+        for queue in state.queues:
+            facts.setdefault(queue.settings_key, []).append(queue)
+        for key, policy in settings.queues.items():
+            for queue in facts.get(key, ()):
                 mine = sum(1 for job in living if job.queue == queue.id)
                 yield from self._queue(queue, policy, _left(policy.max_pods, mine))
 
@@ -104,7 +109,9 @@ class Filling:
         past = sorted(
             (job for job in self.view.jobs.get(entry.task, ()) if job.is_for(entry)), key=lambda job: job.attempt
         )
-        attempt, history, failure = _next_attempt(task, past, policy)
+        attempt, history, failure = _next_attempt(task, past, policy, falls_back=self.view.falls_back(policy))
+        refused = next((why for job in past if (why := injection.refused(job))), "")
+        injections = tuple(one for one in self.view.state.injections if not (refused and one == IMAGE_VOLUME))
         if failure is not None and (over := self.view.jobs.get(entry.task)):
             self._taken.add(entry.task)
             job, reason = past[-1] if past else over[-1], with_history(failure.reason, history)
@@ -121,7 +128,7 @@ class Filling:
             manifest = self.render(
                 task, queue_id=queue.id, queue_name=queue.name, added=entry.added, attempt=attempt,
                 settings=self.view.settings, queue=policy, now=self.view.state.now, history=history,
-                home=self.view.state.home,
+                home=self.view.state.home, injections=injections, refused=refused,
             )  # fmt: skip
         except PodstrapError as error:
             self.stuck += 1
@@ -140,9 +147,12 @@ class Filling:
 
 
 def _next_attempt(
-    task: Task, past: Sequence[JobFacts], policy: QueueSettings
+    task: Task, past: Sequence[JobFacts], policy: QueueSettings, *, falls_back: bool
 ) -> tuple[int, tuple[str, ...], Diagnosis | None]:
-    """The attempt of the next Job for an entry, the history before it, and why there is none."""
+    """The attempt of the next Job for an entry, the history before it, and why there is none.
+
+    An attempt whose image volume was refused began nothing: it is none of `maxAttempts`.
+    """
     claim = task.claim
     history = claim.history if claim and claim.requeued else ()
     if not past:
@@ -154,9 +164,12 @@ def _next_attempt(
     found = diagnose(past[-1])
     history = (*history, *(attempt_line(job.attempt, diagnose(job)) for job in past))
     attempt = past[-1].attempt + 1
+    refused = sum(1 for job in past if injection.refused(job))
+    if injection.refused(past[-1]) and falls_back:
+        return attempt, history, None
     if found.cause in (Cause.TASK, Cause.CONFIG):
         return attempt, history[:-1], replace(found, reason=f"{NEVER_BEGAN}: {found.reason}")
-    if attempt > policy.max_attempts:
+    if attempt - refused > policy.max_attempts:
         reason = f"{NEVER_BEGAN} in {past[-1].attempt} attempts (maxAttempts): {found.reason}"
         return attempt, history, replace(found, reason=reason)
     return attempt, history, None

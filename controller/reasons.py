@@ -62,6 +62,7 @@ class Reason(str, Enum):
     IMAGE_NAME_INVALID = "InvalidImageName"
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     CONTAINER_CREATE_ERROR = "ContainerCreateError"
+    IMAGE_VOLUME_REFUSED = "ImageVolumeRefused"
     POD_WAITING = "PodWaiting"
     NODE_UNREACHABLE = "NodeUnreachable"
     # Ended, and nobody's fault
@@ -142,6 +143,7 @@ REASONS: Mapping[Reason, About] = {
     Reason.IMAGE_NAME_INVALID: About(Stage.IMAGE, _CONFIG, "the image's name is not valid"),
     Reason.CONTAINER_CONFIG_ERROR: About(Stage.CONTAINER, _CONFIG, "a Secret, a ConfigMap or a key of one is missing"),
     Reason.CONTAINER_CREATE_ERROR: About(Stage.CONTAINER, _CONFIG, "the container cannot be created on its node"),
+    Reason.IMAGE_VOLUME_REFUSED: About(Stage.CONTAINER, _INFRASTRUCTURE, "the node mounts no image volume"),
     Reason.POD_WAITING: About(Stage.CONTAINER, _CONFIG, "the pod waits for something else"),
     Reason.NODE_UNREACHABLE: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the node does not say that the pod ended"),
     Reason.COMPLETED: About(Stage.RUN, _NONE, "the task completed"),

@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable
 
 from clearml_api.session import Session
-from controller.cluster.interface import Cluster
+from controller.cluster.interface import Cluster, ClusterError
 from controller.health import Health
-from controller.leader import Alone, Leadership
+from controller.leader import NAMESPACES, NOTE, Alone, Leadership
 from controller.loop import Loop, Round
 from controller.observer import NOBODY, Observer
+from controller.permissions import namespaces
 from controller.plan_queues import MAX_NEW_JOBS
+from controller.reload import SettingsFiles
 from controller.settings import Settings
 from protocol import exit_codes
 from protocol.errors import PodstrapError
@@ -44,12 +46,13 @@ def run_controller(
     leadership: Leadership | None = None,
     health: Health | None = None,
     observer: Observer = NOBODY,
+    files: SettingsFiles | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> int:
     """Serve until `stop` is set; with `drain` until queues are empty and Jobs settled. The exit code.
 
     Draining: 0 done; 1 a task failed and `fail_on_task_failure`, or tasks are left whose Job cannot be made;
-    4 (DRAIN_TIMEOUT) after `timeout` seconds; 130 stopped before it was done.
+    4 (DRAIN_TIMEOUT) after `timeout` seconds; 130 stopped before it was done. `files`: the settings as they change.
     """
     leadership = leadership or Alone()
     health = health or Health(monotonic)
@@ -66,6 +69,10 @@ def run_controller(
             if begun >= end:
                 log.error("drain-timeout seconds=%s", timeout)
                 return exit_codes.DRAIN_TIMEOUT
+            if files is not None and (new := _reload(files, cluster, leadership, health, observer)) is not None:
+                settings = new
+                if loop is not None:
+                    loop.take(settings)
             leads = leadership.wait(_SLICE_SECONDS)
             observer.leads(leads)
             if not leads:
@@ -73,12 +80,15 @@ def run_controller(
                 health.ready(leadership.trouble)
                 continue
             if loop is None:
+                _cover_inherited(cluster, leadership)
                 may_act = _may_act(leadership, stop)
                 loop = Loop(
                     settings, session, cluster, monotonic=monotonic, may_act=may_act, failed=failed, observer=observer
                 )
             done = _round(loop, outage)
             health.ready(outage.why)
+            if done is not None:
+                leadership.say(NAMESPACES, ",".join(sorted({*namespaces(settings), *done.namespaces})))
             if drain and done is not None and done.drained:
                 return _drained(loop, done, fail_on_task_failure=fail_on_task_failure)
             if done is not None and done.created >= MAX_NEW_JOBS:
@@ -89,6 +99,34 @@ def run_controller(
         leadership.release()
     log.info("stopped")
     return exit_codes.INTERRUPTED if drain else exit_codes.OK
+
+
+def _reload(
+    files: SettingsFiles, cluster: Cluster, leadership: Leadership, health: Health, observer: Observer
+) -> Settings | None:
+    """Settings of files that have changed and can be used; what cannot is told, once."""
+    before = files.trouble
+    new = files.look(lambda one: cluster.cover(namespaces(one)))
+    if new is not None or files.trouble != before:
+        observer.settings_taken(not files.trouble)
+    _tell(files.trouble, leadership, health)
+    return new
+
+
+def _tell(trouble: str, leadership: Leadership, health: Health) -> None:
+    text = f"the settings file cannot be used as it is now, the settings before hold: {trouble}" if trouble else ""
+    leadership.say(NOTE, text)
+    health.note(text)
+
+
+def _cover_inherited(cluster: Cluster, leadership: Leadership) -> None:
+    """Namespaces that the settings name no more may hold Jobs of ours: one that is not seen would be taken for gone,
+    and its task started twice."""
+    for namespace in filter(None, leadership.said(NAMESPACES).split(",")):
+        try:
+            cluster.cover([namespace])
+        except ClusterError as error:
+            log.warning("namespace-not-seen namespace=%s error=%r", namespace, str(error))
 
 
 def _may_act(leadership: Leadership, stop: threading.Event) -> Callable[[], bool]:

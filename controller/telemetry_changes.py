@@ -79,17 +79,17 @@ def _of_first_pod(before: JobFacts | None, job: JobFacts, queue: str) -> Iterato
     if pod is None:
         return
     if pod.scheduled and job.created and not (earlier and earlier.scheduled):
-        yield Change(m.STARTUP, (queue, "schedule"), _between(job.created, pod.scheduled))
+        yield Change(m.STARTUP, (queue, m.POD_SCHEDULED), _between(job.created, pod.scheduled))
     if pod.started and pod.scheduled and not (earlier and earlier.started):
-        yield Change(m.STARTUP, (queue, "container"), _between(pod.scheduled, pod.started))
+        yield Change(m.STARTUP, (queue, m.POD_STARTED), _between(pod.scheduled, pod.started))
 
 
 def _of_timeline(phases: Mapping[str, float], queue: str) -> Iterator[Change]:
-    for name in m.PHASES:
+    for name in timeline.PHASES:
         if name in phases:
             yield Change(m.STARTUP, (queue, name), phases[name])
-    if all(name in phases for name in timeline.UNTIL_CLAIMED):
-        yield Change(m.CLAIM, (queue,), sum(phases[name] for name in timeline.UNTIL_CLAIMED))
+    if (seconds := timeline.until_claimed(phases)) is not None:
+        yield Change(m.CLAIM, (queue,), seconds)
 
 
 def _lost(job: JobFacts, pod: PodFacts) -> Reason | None:

@@ -29,8 +29,8 @@ OUTCOMES = ("completed", "failed", "stopped", "disrupted", "claim-lost", "withdr
 LOSSES = tuple(word.value for word, about in REASONS.items() if about.cause is Cause.INFRASTRUCTURE)
 """Reasons for which the infrastructure loses pods."""
 RELOADS = ("taken", "refused")
-PHASES = ("schedule", "container", "start", "claim", "repository", "environment", "first line")
-"""Of a start, in order; `schedule` and `container` as Kubernetes tells them, the others as bootstrap does."""
+POD_SCHEDULED, POD_STARTED = "pod scheduled", "pod started"
+"""Steps of a start as Kubernetes tells them; the others are bootstrap's (protocol/timeline)."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,9 @@ CLAIM = _histogram(
     "reconcileSeconds, or when the Job is over.", WAIT_BUCKETS, "queue",
 )  # fmt: skip
 STARTUP = _histogram(
-    "startup", "Steps of a pod's start: `schedule` (Job made to node chosen) and `container` (node chosen to container "
-    "started: image pull, volumes) in whole seconds as Kubernetes tells them; `start` (interpreter), `claim`, "
-    "`repository` and `environment` (both at the same time), `first line` as bootstrap measures them, seen as "
+    "startup", "Steps of a pod's start: `pod scheduled` (Job made to node chosen) and `pod started` (node chosen to "
+    "container started: image pull, volumes) in whole seconds as Kubernetes tells them; the timeline's phases, "
+    "of which `repository` and `environment` go on at the same time, as bootstrap measures them, seen as "
     "podstrap_claim_seconds is.", PHASE_BUCKETS, "queue", "phase",
 )  # fmt: skip
 ROUND = _histogram("round", "How long a round took: read, plan, act.", QUICK_BUCKETS)

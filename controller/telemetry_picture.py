@@ -9,8 +9,10 @@ from datetime import datetime
 from controller import telemetry_metrics as m
 from controller.overview import stage
 from controller.plan import Plan
+from controller.queue_names import is_pattern
 from controller.reasons import Reason
 from controller.settings import Settings
+from controller.settings_queue import QueueSettings
 from controller.state import JobFacts, QueueFacts, State
 from controller.waiting import waiting
 
@@ -35,7 +37,7 @@ def picture(state: State, settings: Settings, plan: Plan) -> Numbers:
         found[m.QUEUE_WAITING][queue, word.value] = count
     facts = {queue.name: queue for queue in state.queues}
     busy = {job.task for job in living}
-    for name, policy in settings.queues.items():
+    for name, policy in _served(state, settings).items():
         mine = sum(1 for job in living if names.get(job.queue) == name)
         found[m.QUEUE_FREE][name,] = 0 if policy.paused else min(free, _free(policy.max_pods, mine))
         found[m.QUEUE_PAUSED][name,] = policy.paused
@@ -51,13 +53,21 @@ def picture(state: State, settings: Settings, plan: Plan) -> Numbers:
     return found
 
 
+def _served(state: State, settings: Settings) -> dict[str, QueueSettings]:
+    """Name -> settings of each queue that is served, and of each that is named and missing."""
+    served = {queue.name: settings.queues[queue.settings_key] for queue in state.queues}
+    known = {queue.settings_key for queue in state.queues}
+    missing = {key: policy for key, policy in settings.queues.items() if not (key in known or is_pattern(key))}
+    return served | missing
+
+
 def queue_names(state: State) -> dict[str, str]:
-    """A queue's id -> its name in the settings."""
+    """A queue's id -> its name."""
     return {queue.id: queue.name for queue in state.queues}
 
 
 def queue_of(job: JobFacts, names: Mapping[str, str]) -> str:
-    """The queue of a Job by its name in the settings, else by the name it had when the Job was made."""
+    """The queue of a Job by its name, else by the name it had when the Job was made."""
     return names.get(job.queue) or job.queue_name
 
 

@@ -10,7 +10,7 @@ The rules both keep:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from controller.state import ClusterState, JobFacts
@@ -41,12 +41,19 @@ class Cluster(Protocol):
         """Make a Job. False when this very Job (by its labels) exists already. Raises Refused, NameTaken."""
         ...
 
-    def stop(self, job: JobFacts) -> None:
-        """End its pods and make no new ones; the Job stays. Idempotent; a Job that is gone is no error."""
+    def stop(self, job: JobFacts, why: str = "") -> None:
+        """End its pods and make no new ones; the Job stays and says why. Idempotent, also for one that is gone."""
         ...
 
     def delete(self, job: JobFacts) -> None:
         """Remove the Job of this uid and its pods. Idempotent."""
+        ...
+
+    def cover(self, namespaces: Iterable[str]) -> None:
+        """See the Jobs of these namespaces from now on too; those of earlier ones may live, and stay seen.
+
+        Raises ClusterError, nothing changed, where one cannot be seen.
+        """
         ...
 
     def wait(self, seconds: float) -> bool:

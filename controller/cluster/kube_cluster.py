@@ -16,13 +16,14 @@ from typing import Any
 
 import msgspec
 
+from controller import injection
 from controller.cluster.interface import ClusterError, NameTaken, Refused, same_job
-from controller.cluster.kube_objects import Incident, Job, Page, Pod, job_facts
+from controller.cluster.kube_objects import Incident, Job, Page, Pod, Version, job_facts
 from controller.cluster.kube_store import Store
 from controller.cluster.kube_watch import Watch
 from controller.cluster.kubernetes import PATCH, Api, ApiError, events_path, jobs_path, pods_path
 from controller.job_template_keys import CONTAINER
-from controller.state import ClusterState, JobFacts
+from controller.state import IMAGE_VOLUME, INIT_CONTAINER, ClusterState, JobFacts
 from protocol import labels
 
 log = logging.getLogger("podstrap.controller")
@@ -36,7 +37,11 @@ _NO_POD_AGAIN_SECONDS = 15.0
 _NO_POD_AT_ONCE = 3
 """Jobs that are asked for their Events in one look: a cluster that is slow to make pods is not asked for thousands."""
 _LOG_BYTES = 32 * 1024
+_WHY_LENGTH = 1000
+_NO_VOLUME_TYPE = "must specify a volume type"
+"""What an API server says of an image volume when its feature gate is off: it drops the field unseen."""
 _FAILED_CREATE = "FailedCreate"
+_GATE_OFF = "this API server takes no image volumes: the Job is made with an init container in the next round"
 
 
 class KubernetesCluster:
@@ -49,17 +54,34 @@ class KubernetesCluster:
         self._store = Store(self._changed)
         self._asked_events: dict[str, tuple[float, str]] = {}
         self._may_ask = _NO_POD_AT_ONCE
+        self._injections: tuple[str, ...] = ()
         selector = ",".join(
             f"{key}={value}"
             for key, value in ((labels.MANAGED_BY, labels.MANAGED_BY_VALUE), (labels.CONTROLLER, instance))
         )
+        self._selector = selector
         self._watches: list[Watch[Any]] = []
+        self._covered: set[str] = set()
+        self._watch(namespaces)
+
+    def cover(self, namespaces: Iterable[str]) -> None:
+        """Watch these too, once they have been listed: a namespace without a Role must not blind all others."""
+        new = set(namespaces) - self._covered
+        for namespace in sorted(new):
+            for path in (pods_path(namespace), jobs_path(namespace)):
+                self._api.request("GET", path, {"labelSelector": self._selector, "limit": 1})
+        self._watch(new)
+
+    def _watch(self, namespaces: Iterable[str]) -> None:
+        begun: list[Watch[Any]] = []
         for namespace in sorted(set(namespaces)):
             pods, jobs = self._store.pods(namespace), self._store.jobs(namespace)
-            self._watches.append(Watch(api, pods_path(namespace), selector, Pod, pods))
-            self._watches.append(Watch(api, jobs_path(namespace), selector, Job, jobs))
-        for watch in self._watches:
+            begun.append(Watch(self._api, pods_path(namespace), self._selector, Pod, pods))
+            begun.append(Watch(self._api, jobs_path(namespace), self._selector, Job, jobs))
+            self._covered.add(namespace)
+        for watch in begun:
             watch.start()
+        self._watches += begun
 
     def close(self) -> None:
         """Stop watching."""
@@ -75,7 +97,8 @@ class KubernetesCluster:
                 raise ClusterError(f"the state of the cluster is not known: {why}")
         self._changed.clear()
         self._may_ask = _NO_POD_AT_ONCE
-        return ClusterState(tuple(self._explained(job) for job in self._store.facts()), self._home)
+        injections = self._ways_to_inject()
+        return ClusterState(tuple(self._explained(job) for job in self._store.facts()), self._home, injections)
 
     def create(self, manifest: Mapping[str, Any]) -> bool:
         """POST, strict about unknown fields. Raises Refused with the server's words, NameTaken, ClusterError."""
@@ -85,15 +108,18 @@ class KubernetesCluster:
         except ApiError as error:
             if error.status == 409 and error.reason == "AlreadyExists":
                 return self._exists(namespace, name, manifest)
+            if self._takes_no_image_volumes(error, manifest):
+                raise ClusterError(f"{_GATE_OFF}: {error.said}") from error
             if error.status in (400, 403, 404, 409, 413, 422):
                 raise Refused(_refusal(error, namespace)) from error
             raise
         self._store.created(job_facts(msgspec.json.decode(raw, type=Job)))
         return True
 
-    def stop(self, job: JobFacts) -> None:
-        """`spec.suspend`: its controller deletes its pods and makes no new ones; the object stays."""
-        body = {"metadata": {"uid": job.uid}, "spec": {"suspend": True}}
+    def stop(self, job: JobFacts, why: str = "") -> None:
+        """`spec.suspend`: its controller deletes its pods and makes no new ones; the object stays and says why."""
+        said = {"annotations": {labels.STOPPED: why[:_WHY_LENGTH]}} if why else {}
+        body = {"metadata": {"uid": job.uid, **said}, "spec": {"suspend": True}}
         self._change("PATCH", job, body, PATCH)
 
     def delete(self, job: JobFacts) -> None:
@@ -114,6 +140,25 @@ class KubernetesCluster:
             log.debug("no-log pod=%s error=%r", pod, str(error))
             return ""
         return raw.decode("utf-8", "replace")
+
+    def _ways_to_inject(self) -> tuple[str, ...]:
+        """Asked once; a server that does not tell its version gets what every version can."""
+        if not self._injections:
+            try:
+                version = msgspec.json.decode(self._api.request("GET", "/version"), type=Version).number
+            except ApiError as error:
+                log.warning("no-version error=%r why='image volumes are not used'", str(error))
+                version = (0, 0)
+            self._injections = injection.offered(version)
+        return self._injections
+
+    def _takes_no_image_volumes(self, error: ApiError, manifest: Mapping[str, Any]) -> bool:
+        """Learned from its answer, for this controller's life; the next one learns it anew."""
+        asked = (manifest["metadata"].get("annotations") or {}).get(labels.INJECTION) == IMAGE_VOLUME
+        if error.status != 422 or not asked or _NO_VOLUME_TYPE not in error.said:
+            return False
+        self._injections = (INIT_CONTAINER,)
+        return True
 
     def _exists(self, namespace: str, name: str, manifest: Mapping[str, Any]) -> bool:
         try:

@@ -6,6 +6,7 @@ Kubernetes' own: https://kubernetes.io/docs/reference/kubernetes-api/workload-re
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -19,7 +20,7 @@ from protocol import labels
 
 T = TypeVar("T")
 
-_KEPT_ANNOTATIONS = (labels.QUEUE_NAME,)
+_KEPT_ANNOTATIONS = (labels.QUEUE_NAME, labels.INJECTION, labels.STOPPED)
 _SAYS_NOTHING = ("", "Error", "Completed", "ContainerStatusUnknown")
 """Reasons of a container beside which the pod's own says more."""
 _MESSAGE_LENGTH = 4096
@@ -184,6 +185,19 @@ class Incident(msgspec.Struct):
     reason: str = ""
     message: str = ""
     type: str = ""
+
+
+class Version(msgspec.Struct):
+    """What /version answers; a provider may write `35+`."""
+
+    major: str = ""
+    minor: str = ""
+
+    @property
+    def number(self) -> tuple[int, int]:
+        """(0, 0) when it does not say."""
+        major, minor = (re.match(r"\d+", text) for text in (self.major, self.minor))
+        return (int(major[0]), int(minor[0])) if major and minor else (0, 0)
 
 
 def job_facts(job: Job) -> JobFacts:

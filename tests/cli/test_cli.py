@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -119,3 +120,30 @@ def test_a_values_file_with_something_unknown_is_told_by_line(tmp_path) -> None:
     assert done.returncode == 1
     assert "podTemplte" in done.stdout
     assert "sessions" in done.stdout
+
+
+def test_render_explains_each_value_with_its_line_and_each_rule(tmp_path) -> None:
+    settings, task = tmp_path / "settings.yaml", tmp_path / "task.yaml"
+    settings.write_text(
+        "agentk8sglue:\n"
+        "  queues:\n"
+        "    gpu:\n"
+        "      templateOverrides: {nodeSelector: {disk: ssd}}\n"
+        "  rules:\n"
+        "  - when: {types: [controller]}\n"
+        "    templateOverrides: {priorityClassName: low}\n"
+    )
+    task.write_text("{id: " + "a" * 32 + ", type: training, container: {image: 'python:3.12'}}")
+    words = ["render", str(task), "--queue", "gpu", "--config", str(settings), "--explain"]
+    done = podstrap(*words)
+    assert done.returncode == 0, done.stderr
+    lines = {line.partition(": ")[0]: line for line in done.stdout.splitlines()}
+    assert "does not hold" in done.stdout.splitlines()[0] and f"{settings}:6:5" in done.stdout.splitlines()[0]
+    selector = lines["spec.template.spec.nodeSelector.disk"]
+    assert f"queues.gpu.templateOverrides.nodeSelector.disk ({settings}:4:42)" in selector
+    assert lines["spec.template.spec.containers[task].image"].endswith("# the task's container image")
+    assert lines["spec.ttlSecondsAfterFinished"].endswith("# ttlSecondsAfterFinished (not set: the default)")
+    found = json.loads(podstrap(*words, "-o", "json").stdout)
+    assert [rule["holds"] for rule in found["rules"]] == [False]
+    (disk,) = [one for one in found["values"] if one["path"].endswith("nodeSelector.disk")]
+    assert (disk["value"], disk["from"], disk["at"]) == ("ssd", "queue", f"{settings}:4:42")

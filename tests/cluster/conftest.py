@@ -45,6 +45,7 @@ SETTINGS: Mapping[str, Any] = {
     "reconcileSeconds": 2,
     "orphanGraceSeconds": 3,
     "defaultContainerImage": "podstrap-test/task:latest",
+    "bakedImages": ["*"],
 }
 
 

@@ -45,7 +45,7 @@ def test_numbers_are_what_happened(world: World) -> None:
     waited = total(found, "podstrap_dispatch_seconds_sum", mine)
     assert total(found, "podstrap_dispatch_seconds_count", mine) == 5
     assert 0 < waited < 5 * (time.time() - began)
-    for phase in ("schedule", "container"):
+    for phase in ("pod scheduled", "pod started"):
         assert total(found, "podstrap_startup_seconds_count", mine, f'phase="{phase}"') == 5, phase
     requests = "podstrap_kubernetes_requests_total"
     assert total(found, requests, 'verb="create"', 'resource="jobs"', 'status="201"') == 5

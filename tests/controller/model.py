@@ -7,7 +7,7 @@ a real one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -256,7 +256,7 @@ class Cluster:
         self._maybe_crash(before=False)
         return True
 
-    def stop(self, job: JobFacts) -> None:
+    def stop(self, job: JobFacts, why: str = "") -> None:
         self._maybe_crash(before=True)
         if (known := self.jobs.get(job.name)) and known.uid == job.uid:
             known.stopped = True
@@ -273,6 +273,9 @@ class Cluster:
 
     def wait(self, seconds: float) -> bool:
         return False
+
+    def cover(self, namespaces: Iterable[str]) -> None:
+        """One namespace has it all."""
 
     def tail(self, namespace: str, pod: str, lines: int) -> str:
         return ""

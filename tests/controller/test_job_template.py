@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from clearml_api.models import Task
 from controller.job_template import TemplateError
+from controller.job_template_keys import OWNED_VARIABLES
 from controller.settings import Settings
 from controller.settings_file import load_text
 from controller.settings_queue import QueueSettings
@@ -129,6 +130,21 @@ def test_bootstrap_reads_who_prepares_and_what_the_cache_may_hold() -> None:
     assert read(by_queue, replace(TASK, tags=("x", "podstrap:engine=podstrap"))).engine == "podstrap"
     with pytest.raises(TemplateError, match="names no engine"):
         render(replace(TASK, tags=("podstrap:engine=agent",)))
+
+
+def test_every_variable_of_ours_is_ours_alone() -> None:
+    """Whatever the manifest sets, a template must not: it would be dropped without a word."""
+    config = load_text("cache: {maxGib: 1, maxDays: 2}\nqueues: {gpu: {pollSeconds: 1.0}}")
+    config = config.with_servers("http://a", "http://b", "http://c")
+    ours = variables_of(render(TASK, config, config.queues["gpu"], home="here"))
+    assert set(ours) <= OWNED_VARIABLES
+    for name in ours:
+        with pytest.raises(TemplateError, match=rf"env\[0\]\.name: {name} is podstrap's own"):
+            render(queue=QueueSettings(template_overrides={"env": [{"name": name, "value": "x"}]}))
+    for name in ("PODSTRAP_ANSI", "PODSTRAP_SAMPLE_SECONDS"):  # docs/in-the-pod.md tells people to set them there
+        assert variables_of(render(queue=QueueSettings(template_overrides={"env": [{"name": name, "value": "9"}]})))[
+            name
+        ]
 
 
 def test_what_happens_without_the_python_that_a_task_names_is_the_queues_or_the_files_word() -> None:
@@ -451,7 +467,8 @@ def test_any_template_gives_a_refusal_or_a_manifest_whose_owned_parts_hold(
     spec, main = pod_of(manifest), container_of(manifest)
     json.dumps(manifest)
     assert spec["restartPolicy"] == "Never"
-    assert main["command"] == ["podstrap", "bootstrap"]
+    brought = "podstrap.io/injection" in manifest["metadata"]["annotations"]
+    assert main["command"] == ["/opt/podstrap/bin/podstrap" if brought else "podstrap", "bootstrap"]
     assert {k: v for k, v in manifest["spec"].items() if k != "template"} == {
         k: v for k, v in plain["spec"].items() if k != "template"
     }

@@ -92,6 +92,12 @@ class World:
         tasks.enqueue(self.session, task, self.queue)
         return task
 
+    def enqueue_in(self, queue: str) -> str:
+        """A new task in another queue."""
+        task = support.create_task(self.session, "elsewhere", "pass")
+        tasks.enqueue(self.session, task, queue)
+        return task
+
     def go(self, task: str) -> None:
         (self.folder / f"{task}.go").touch()
 
@@ -321,3 +327,25 @@ def test_a_deep_queue_is_counted_without_a_further_request(world: World) -> None
     loop.round()
     assert world.session.requests - before == 2, "queues and the tasks that wait"
     assert depths.seen == [(reading.MARGIN + 6, reading.MARGIN)] * 2
+
+
+def test_queues_by_pattern_are_served_a_new_one_too_and_a_name_has_its_own_settings(world: World) -> None:
+    keys = {f"{world.name}-*": QueueSettings(), f"{world.name}-idle": QueueSettings(paused=True), f"x{world.name}*": {}}
+    world.settings = Settings.model_validate({"queues": keys, "createQueueIfNotExists": True}).model_copy(
+        update={"poll_seconds": 0.1}
+    )
+    made = {end: queues.create(world.session, f"{world.name}-{end}") for end in ("one", "idle")}
+    loop = world.loop()
+    paused = world.enqueue_in(made["idle"])
+    first = world.enqueue_in(made["one"])
+    world.go(first)
+    world.until(loop, lambda: world.status(first) == "completed")
+    made["two"] = queues.create(world.session, f"{world.name}-two")
+    second = world.enqueue_in(made["two"])
+    world.go(second)
+    world.until(loop, lambda: world.status(second) == "completed")
+    assert world.status(paused) == "queued" and "is paused" in support.task(world.session, paused).status_message
+    found = {queue.name for queue in queues.get_all(world.session)}
+    assert not any("*" in name for name in found), "a pattern makes no queue"
+    for queue in made.values():
+        world.session.call("queues.delete", {"queue": queue, "force": True})

@@ -30,7 +30,9 @@ FINAL = ("completed", "failed", "stopped")
 PAST_THE_CLAIM = ("removed", "claimed", "checked", "running")
 
 
-def render(task, *, queue_id, queue_name, added, attempt, settings, queue, now, history=(), home="") -> dict[str, Any]:
+def render(
+    task, *, queue_id, queue_name, added, attempt, settings, queue, now, history=(), home="", **more
+) -> dict[str, Any]:
     """The least manifest."""
     found = {
         labels.TASK: task.id,

@@ -191,9 +191,9 @@ def test_a_pods_start_is_timed_step_by_step(telemetry: Telemetry) -> None:
         pod(scheduled=chosen, started=began),
     ]
     found = told(telemetry, *(state(job(created=created, pods=(one,))) for one in steps))
-    assert found['podstrap_startup_seconds_sum{phase="schedule",queue="one"}'] == 2
-    assert found['podstrap_startup_seconds_count{phase="schedule",queue="one"}'] == 1
-    assert found['podstrap_startup_seconds_sum{phase="container",queue="one"}'] == 7
+    assert found['podstrap_startup_seconds_sum{phase="pod scheduled",queue="one"}'] == 2
+    assert found['podstrap_startup_seconds_count{phase="pod scheduled",queue="one"}'] == 1
+    assert found['podstrap_startup_seconds_sum{phase="pod started",queue="one"}'] == 7
 
 
 def with_timeline(text: str) -> dict[str, Task]:

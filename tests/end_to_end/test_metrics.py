@@ -9,7 +9,7 @@ import pytest
 
 from clearml_api import tasks
 from clearml_api.session import Session
-from protocol.timeline import TIMELINE, UNTIL_CLAIMED
+from protocol.timeline import TIMELINE, until_claimed
 from tests import support
 from tests.scraping import scrape, total
 
@@ -43,7 +43,7 @@ def test_a_start_is_counted_as_its_pod_timed_it(server_environ: dict[str, str], 
     for phase in ("start", "claim", "repository", "environment", "first line"):
         summed = total(found, "podstrap_startup_seconds_sum", mine, f'phase="{phase}"')
         assert summed == pytest.approx(sum(one[phase] for one in told), abs=0.01), phase
-    claims = sum(one[name] for one in told for name in UNTIL_CLAIMED)
+    claims = sum(until_claimed(one) or 0.0 for one in told)
     assert total(found, "podstrap_claim_seconds_sum", mine) == pytest.approx(claims, abs=0.01)
     assert total(found, "podstrap_dispatch_seconds_count", mine) == 2
     assert total(found, "podstrap_jobs_ended_total", mine, 'outcome="completed"', 'reason="Completed"') == 2
