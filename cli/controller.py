@@ -104,11 +104,10 @@ def settings_of(options: argparse.Namespace, own_namespace: Path | None = None) 
 
 
 def _telemetry(instance: str) -> Telemetry:
-    from importlib.metadata import version
-
+    from cli.version import installed
     from controller.telemetry import Telemetry
 
-    return Telemetry(version("podstrap"), instance)
+    return Telemetry(installed(), instance)
 
 
 Read = Callable[[], "Settings"]
