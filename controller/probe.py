@@ -30,7 +30,7 @@ _QUEUE_ID = "0" * 32
 _UNKNOWN_FIELD = re.compile(r'unknown field "([^"]+)"')
 _WRONG_TYPE = re.compile(r"Go struct field [A-Za-z0-9_]+\.([A-Za-z0-9_.]+) of type")
 _TOO_WIDE = ("spec.template.spec", "spec.template.metadata", "metadata", "spec")
-_QUOTED = re.compile(r'"[^"]*"')
+_QUOTED = re.compile(r'"([^"]*)"')
 _TOKEN = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 
 
@@ -105,9 +105,8 @@ def located(where: str, words: str, manifest: Mapping[str, Any], explained: Sequ
         near = [one for one in explained if one.path == path or one.path.startswith((f"{path}.", f"{path}["))]
         near = near or [one for one in explained if _without_items(one.path) == path]
         ours = [one for one in near if one.origin.who != "podstrap"] or near
-        quoted = [
-            one for one in ours if {f'"{one.value}"', f'"{one.path[len(path) + 1 :]}"'} & set(_QUOTED.findall(words))
-        ]
+        repeated = _QUOTED.findall(words)
+        quoted = [one for one in ours if f"{one.value}" in repeated or one.path[len(path) + 1 :] in repeated]
         if ours:
             return (quoted or ours)[0]
     return None

@@ -55,8 +55,8 @@ def findings(world: World, cluster: KubernetesCluster, text: str) -> list[probe.
          "queues.gpu.templateOverrides.volumeMounts[0].name", 6, "Not found"),
         ("queues: [gpu]\nrules:\n- when: {tags: [big]}\n  templateOverrides:\n    dnsPolicy: Sometimes\n",
          "rules[0].templateOverrides.dnsPolicy", 6, "Unsupported value"),
-        ("queues:\n  gpu:\n    templateOverrides:\n      spec:\n        containers:\n        - {name: task}\n        - {name: side}\n",
-         "queues.gpu.templateOverrides.spec.containers[1].name", 8, "Required value"),
+        ("queues:\n  gpu:\n    templateOverrides:\n      spec:\n        containers:\n        - name: task\n"
+         "        - name: side\n", "queues.gpu.templateOverrides.spec.containers[1].name", 8, "Required value"),
         ("queues:\n  gpu:\n    templateOverrides:\n      ports:\n      - {containerPort: '80'}\n",
          "queues.gpu.templateOverrides.ports[0].containerPort", 6, "cannot unmarshal string"),
         ("queues:\n  gpu:\n    templateOverrides:\n      resources: {requests: {cpu: 4}, limits: {cpu: 1}}\n",
