@@ -25,6 +25,11 @@ class ClusterError(PodstrapError):
 class Refused(ClusterError):
     """The cluster understood the manifest and does not take it (invalid, forbidden, over quota)."""
 
+    def __init__(self, message: str, *, causes: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.causes = causes
+        """Field of the manifest and what is wrong with it, as far as the cluster tells."""
+
 
 class NameTaken(ClusterError):
     """A Job of this name exists that is not this Job."""
@@ -39,6 +44,10 @@ class Cluster(Protocol):
 
     def create(self, manifest: Mapping[str, Any]) -> bool:
         """Make a Job. False when this very Job (by its labels) exists already. Raises Refused, NameTaken."""
+        ...
+
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """Whether such a Job would be taken, without making it. Raises Refused when not, ClusterError when unknown."""
         ...
 
     def stop(self, job: JobFacts, mark: str = "") -> None:

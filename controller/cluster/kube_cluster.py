@@ -113,11 +113,17 @@ class KubernetesCluster:
                 return self._exists(namespace, name, manifest)
             if self._takes_no_image_volumes(error, manifest):
                 raise ClusterError(f"{_GATE_OFF}: {error.said}") from error
-            if error.status in (400, 403, 404, 409, 413, 422):
-                raise Refused(_refusal(error, namespace)) from error
-            raise
+            raise _refused(error, namespace) from error
         self._store.created(job_facts(msgspec.json.decode(raw, type=Job)))
         return True
+
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """The same POST as a dry run: schema, validation and admission look at it, nothing is stored."""
+        namespace = str(manifest["metadata"]["namespace"])
+        try:
+            self._api.request("POST", jobs_path(namespace), {"fieldValidation": "Strict", "dryRun": "All"}, manifest)
+        except ApiError as error:
+            raise _refused(error, namespace) from error
 
     def stop(self, job: JobFacts, mark: str = "") -> None:
         """`spec.suspend`: its controller deletes its pods and makes no new ones; the object stays."""
@@ -220,6 +226,13 @@ class KubernetesCluster:
             return ""
         found = msgspec.json.decode(raw, type=Page[Incident]).items
         return found[-1].message.removeprefix("Error creating: ") if found else ""
+
+
+def _refused(error: ApiError, namespace: str) -> ClusterError:
+    """Refused where the answer is about the manifest; else the error as it is."""
+    if error.status not in (400, 403, 404, 409, 413, 422):
+        return error
+    return Refused(_refusal(error, namespace), causes=error.causes)
 
 
 def _refusal(error: ApiError, namespace: str) -> str:

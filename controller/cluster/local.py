@@ -108,6 +108,9 @@ class LocalCluster:
                     return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
         return ""
 
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """Processes of this machine use little of a manifest: nobody judges the rest."""
+
     def cover(self, namespaces: Iterable[str]) -> None:
         """All are seen: they are names only."""
 

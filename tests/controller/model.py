@@ -315,6 +315,9 @@ class Cluster:
     def wait(self, seconds: float) -> bool:
         return False
 
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """All are taken."""
+
     def cover(self, namespaces: Iterable[str]) -> None:
         """One namespace has it all."""
 
