@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.folder import COPIED, FOLDER
+from protocol.folder import COPIED, HOME
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 
@@ -31,7 +31,7 @@ class Places:
     work: Path
     termination_log: Path
     resolv_conf: Path = RESOLV_CONF
-    folder: Path = Path(FOLDER)
+    folder: Path = HOME
 
 
 def phases(places: Places, created: float, started: float) -> Iterator[tuple[str, float]]:

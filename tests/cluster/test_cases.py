@@ -14,10 +14,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -25,9 +23,7 @@ import yaml
 from clearml_api import tasks
 from clearml_api.session import Session
 from tests import support
-from tests.cluster.bridge import Bridge
 from tests.cluster.conftest import World, job_reason, steps
-from tests.cluster.forward import Forward
 from tests.cluster.kube import condition, pods
 from tests.cluster.node import Node
 from tests.cluster.registry import Registry
@@ -40,18 +36,6 @@ CASES = {
 }
 REAL = [name for name, case in CASES.items() if case["node"] == "real"]
 SIMULATED = [name for name, case in CASES.items() if case["node"] == "simulated"]
-
-
-@pytest.fixture(scope="session")
-def pods_reach_it(bridge: Bridge, server_environ: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Settings by which pods on the bridge find the ClearML server."""
-    api = urlsplit(server_environ["CLEARML_API_HOST"])
-    files = urlsplit(server_environ.get("CLEARML_FILES_HOST") or server_environ["CLEARML_API_HOST"])
-    forwards = [Forward(bridge.address, one.port or 80) for one in (api, files)]
-    urls = [f"http://{bridge.address}:{one.port}" for one in forwards]
-    yield {"apiServerUrlReference": urls[0], "webServerUrlReference": urls[0], "fileServerUrlReference": urls[1]}
-    for one in forwards:
-        one.close()
 
 
 @pytest.mark.parametrize("name", SIMULATED)
