@@ -13,7 +13,6 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,16 +62,6 @@ def copy(target: Path, source: Path = HOME) -> Copied:
     return copied
 
 
-def seconds_of(folder: Path = HOME) -> float | None:
-    """How long the copy took that is the folder of this pod; None where none was made."""
-    try:
-        told = json.loads((folder / COPIED).read_text())
-    except (OSError, ValueError):
-        return None
-    seconds = told.get("seconds") if isinstance(told, Mapping) else None
-    return float(seconds) if isinstance(seconds, (int, float)) else None
-
-
 def _folders_and_links(source: Path, target: Path) -> list[Path]:
     """Make these; the files, relative to `source`."""
     files: list[Path] = []
@@ -93,7 +82,7 @@ def _folders_and_links(source: Path, target: Path) -> list[Path]:
 
 def _link(source: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
-    target.symlink_to(os.readlink(source))
+    target.symlink_to(source.readlink())
 
 
 def _file(source: Path, target: Path) -> int:

@@ -141,11 +141,21 @@ def finish() -> None:
             script.unlink()
     if (binaries / "uv").exists():
         make_own([binaries / "uv"], [])
+    _pip_of_virtualenv()
     for pattern in UNUSED_OF_WHEELS:
         for one in list((HOME / "lib").rglob(pattern)):
             shutil.rmtree(one) if one.is_dir() else one.unlink()
     _compile([PYTHON / "lib", HOME / "lib"])
     _readable(HOME)
+
+
+def _pip_of_virtualenv() -> None:
+    """A task that runs on our interpreter finds a pip where ensurepip would have it: the wheel of virtualenv."""
+    wheels = sorted((HOME / "lib").rglob("virtualenv/seed/wheels/embed/pip-*.whl"))
+    if wheels:
+        bundled = PYTHON / "lib" / f"python{VERSION}" / "ensurepip" / "_bundled"
+        bundled.mkdir(parents=True)
+        (bundled / wheels[-1].name).symlink_to(os.path.relpath(wheels[-1], bundled))
 
 
 def own() -> None:
