@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import support
+from tests.cluster import built, foreign_images, image_set, old_runtime
+from tests.cluster.bridge import Bridge
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.forward import Forward
+from tests.cluster.node_fixtures import worker
+from tests.cluster.old_runtime import OldNode
 from tests.cluster.real import Real, way
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("node")]
@@ -95,6 +103,41 @@ def test_a_bootstrap_image_without_our_folder_is_refused_by_the_node_and_then_by
     assert {job["metadata"]["annotations"]["podstrap.io/injection"] for job in real.world.jobs(task)} >= {
         "initContainer"
     }
+
+
+@pytest.fixture
+def old_node(real: Real, control_plane: ControlPlane, tmp_path: Path) -> Iterator[OldNode]:
+    """With our images and a bare one."""
+    bridge = Bridge(f"psbr-old{worker()}", f"10.213.{220 + worker()}.0/24")
+    one = OldNode(f"old{worker()}", old_runtime.binaries(), control_plane.kubeconfig("admin"), tmp_path / "old", bridge)
+    images = [image_set.pause(tmp_path), foreign_images.bare(), built.image("bootstrap")]
+    try:
+        one.start(*[image.save(tmp_path / f"old-{number}.tar") for number, image in enumerate(images)])
+        yield one
+    finally:
+        one.stop()
+        bridge.down()
+        control_plane.kube.delete(f"/api/v1/nodes/{one.name}")
+
+
+def test_a_node_whose_runtime_knows_no_image_volumes_gets_a_copy_by_itself(
+    real: Real, old_node: OldNode, server_environ: dict[str, str]
+) -> None:
+    """Containerd 1.6 as it is: what it says of the mount is not written by us."""
+    forward = Forward(old_node.bridge_address, int(server_environ["CLEARML_API_HOST"].rpartition(":")[2]))
+    url = f"http://{old_node.bridge_address}:{forward.port}"
+    servers = {f"{one}ServerUrlReference": url for one in ("api", "web", "file")}
+    base = {"image": real.bare_image, "nodeSelector": {"kubernetes.io/hostname": old_node.name}}
+    process = real.controller({"maxAttempts": 1}, basePodTemplate=base, **servers)
+    task = _enqueued(real, "print('copied', flush=True)", real.world.queue)
+    real.world.message(task, "takes no image volume", seconds=90)
+    real.completed(task)
+    pod = real.world.pod(task, "Succeeded")
+    assert pod["metadata"]["annotations"]["podstrap.io/injection"] == "initContainer"
+    text = real.console(task)
+    assert "podstrap was copied into this image, the node mounts no image volume: CreateContainerError" in text
+    assert "why='no image volume: CreateContainerError" in process.text() or 'why="no image volume' in process.text()
+    forward.close()
 
 
 SIDECAR = """
