@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 
 from controller.reasons import Reason
 from controller.state import IMAGE_VOLUME, INIT_CONTAINER, JobFacts, PodFacts
-from protocol.folder import FOLDER
+from protocol.folder import HOME
 
 OWN_IMAGES = ("podstrap/task*", "*/podstrap/task*")
 """Our own images have podstrap in them, wherever they are mirrored."""
@@ -66,7 +66,7 @@ def refused(job: JobFacts) -> str:
 
 def _refusal(pod: PodFacts) -> str:
     for reason, message in ((pod.waiting_reason, pod.waiting_message), (pod.reason, pod.message)):
-        named = FOLDER in message or "path is empty" in message
+        named = str(HOME) in message or "path is empty" in message
         if reason in _CREATE or (reason in _START and named):
             return f"{reason}: {message}".rstrip(": ")
     return ""

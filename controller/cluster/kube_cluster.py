@@ -166,6 +166,8 @@ class KubernetesCluster:
             try:
                 version = msgspec.json.decode(self._api.request("GET", "/version"), type=Version).number
             except ApiError as error:
+                if error.status not in (401, 403, 404):
+                    raise  # it is busy: nothing is known yet
                 log.warning("no-version error=%r why='image volumes are not used'", str(error))
                 version = (0, 0)
             self._injections = injection.offered(version)
