@@ -78,7 +78,8 @@ def diagnose(job: JobFacts, claim: Claim | None = None) -> Diagnosis:
 
 
 def _started(pod: PodFacts) -> bool:
-    return pod.started is not None or pod.exit_code is not None or bool(pod.termination)
+    """Not by its exit code: a kubelet gives one (137) to a container that never was."""
+    return pod.started is not None or pod.last_words is not None
 
 
 def _claimed_since(job: JobFacts, claim: Claim | None) -> bool:

@@ -14,7 +14,7 @@ from controller.reasons import Cause
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.state import JobFacts
-from controller.waiting import waiting
+from controller.waiting import trouble
 from protocol.errors import PodstrapError
 
 
@@ -107,7 +107,7 @@ def explain(
     if task.status == "queued":
         yield from _queued(task, settings, queues, jobs, living, now)
     for job in ours:
-        yield _of_job(job)
+        yield _of_job(job, now)
     if (claim := task.claim) is not None:
         held = (
             "was put back into its queue"
@@ -178,10 +178,10 @@ def _template(
         yield Finding("template", "its Job can be made")
 
 
-def _of_job(job: JobFacts) -> Finding:
+def _of_job(job: JobFacts, now: datetime) -> Finding:
     label = f"{job.name}, attempt {job.attempt}"
     if not job.over:
-        why = waiting(job)
+        why = trouble(job, now)
         return Finding("job", f"{label}: {stage(job)}" + (f": {why.reason}" if why else ""), stops=bool(why))
     found = diagnose(job)
     return Finding("job", f"{label} {stage(job)}: {found.reason}", stops=found.cause is not Cause.NONE)
@@ -189,7 +189,7 @@ def _of_job(job: JobFacts) -> Finding:
 
 def _job_row(job: JobFacts, task: Task | None, now: datetime) -> JobRow:
     pod = job.last_pod
-    why = diagnose(job) if job.over and stage(job) != "succeeded" else waiting(job)
+    why = diagnose(job) if job.over and stage(job) != "succeeded" else trouble(job, now)
     return JobRow(
         task=job.task, name=task.name if task else "", queue=job.queue_name or job.queue, stage=stage(job),
         attempt=job.attempt, job=job.name, pod=pod.name if pod else "", node=pod.node if pod else "",

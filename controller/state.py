@@ -37,6 +37,8 @@ class PodFacts:
     finished: datetime | None = None
     deleting: bool = False
     """It was asked to go; until its phase is final its processes may still act."""
+    gone_by: datetime | None = None
+    """When it should have ended, its grace time included; None while nobody asked it to go."""
     exit_code: int | None = None
     signal: int | None = None
     reason: str = ""

@@ -7,12 +7,16 @@ sorted by what would help, because the kubelet's own reasons (ErrImagePull, Imag
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 
 from controller.reasons import Diagnosis, Reason
 from controller.state import JobFacts, PodFacts
 
 _STARTING = ("", "ContainerCreating", "PodInitializing")
 """https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/: not a reason, only a moment."""
+_TAINT_MANAGER = "DeletionByTaintManager"
+UNCONFIRMED = timedelta(seconds=15)
+"""A kubelet that lives has said by then that a pod ended, counted from the end of the pod's grace time."""
 _PULL = {
     "ErrImagePull": "the image cannot be pulled",
     "ImagePullBackOff": "the image cannot be pulled",
@@ -52,6 +56,25 @@ def waiting(job: JobFacts) -> Diagnosis | None:
     if told and told.pod == pod.name and told.word in IMAGE_PULLS and _BARE.fullmatch(pod.waiting_message.strip()):
         return Diagnosis(told.word, told.reason)  # the cause stood in the error before, and nowhere else
     return not_started(pod)
+
+
+def lost(job: JobFacts, now: datetime) -> Diagnosis | None:
+    """Whether its pod stands on a node that does not answer: told to go by the node's taint, and not seen to end.
+
+    Nobody can say whether its processes still run (docs/decisions/0009-lost-nodes.md).
+    """
+    pod = job.last_pod
+    if pod is None or not pod.may_act or pod.disruption != _TAINT_MANAGER or pod.gone_by is None:
+        return None
+    if now < pod.gone_by + UNCONFIRMED:
+        return None
+    text = f"node {pod.node} does not answer: its pod {pod.name} was told to go and nobody has seen it end"
+    return Diagnosis(Reason.NODE_UNREACHABLE, text)
+
+
+def trouble(job: JobFacts, now: datetime) -> Diagnosis | None:
+    """Why it does not run, whether it had begun or not."""
+    return waiting(job) or lost(job, now)
 
 
 def not_started(pod: PodFacts) -> Diagnosis | None:

@@ -23,7 +23,7 @@ from controller.cluster.kube_store import Store
 from controller.cluster.kube_watch import Watch
 from controller.cluster.kubernetes import PATCH, Api, ApiError, events_path, jobs_path, pods_path
 from controller.job_template_keys import CONTAINER
-from controller.state import ClusterState, JobFacts
+from controller.state import ClusterState, JobFacts, PodFacts
 from protocol import labels
 
 log = logging.getLogger("podstrap.controller")
@@ -100,6 +100,18 @@ class KubernetesCluster:
         annotations = {"annotations": {labels.STOPPED_BECAUSE: mark}} if mark else {}
         body = {"metadata": {"uid": job.uid, **annotations}, "spec": {"suspend": True}}
         self._change("PATCH", job, body, PATCH)
+
+    def give_up(self, job: JobFacts, pod: PodFacts, why: str) -> None:
+        """As Kubernetes' own garbage collection does on a node tainted out-of-service: failed, then removed."""
+        path = pods_path(job.namespace, pod.name)
+        status = {"metadata": {"uid": pod.uid}, "status": {"phase": "Failed", "reason": "NodeLost", "message": why}}
+        gone = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod.uid}}
+        try:
+            self._api.request("PATCH", f"{path}/status", None, status, content_type=PATCH)
+            self._api.request("DELETE", path, None, gone)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
 
     def note(self, job: JobFacts, text: str) -> None:
         """An annotation, seen in the next snapshot."""

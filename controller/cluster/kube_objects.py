@@ -241,6 +241,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         started=began,
         finished=_finished(status, ended, disruption),
         deleting=meta.deletionTimestamp is not None,
+        gone_by=meta.deletionTimestamp,
         exit_code=ended.exitCode if ended else None,
         signal=(ended.signal or None) if ended else None,
         reason=sys.intern(reason),
