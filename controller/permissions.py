@@ -39,7 +39,7 @@ PERMISSIONS = (
     Permission("batch", "jobs", ("delete",), "forget a stopped Job once its task is settled"),
     Permission("", "pods", ("list", "watch"), "say why a task waits and how its pod ended"),
     Permission("", "pods/log", ("get",), "the last lines of a pod that died without a word"),
-    Permission("", "events", ("list",), "say why a Job's pod cannot be made: quota, admission, service account"),
+    Permission("", "events", ("list",), "say why a pod cannot be made (quota, admission) or begin (volumes)"),
     Permission("", "events", ("create", "get", "patch"), "tell why a Job waits and fails", setting="kubernetesEvents"),
     Permission("", "pods/status", ("patch",), "count a pod on a lost node as failed", setting="onNodeLost"),
     Permission("", "pods", ("delete",), "remove a pod on a lost node", setting="onNodeLost"),

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from controller.reasons import Diagnosis, Reason
 from controller.state import JobFacts, PodFacts
 
-_STARTING = ("", "ContainerCreating", "PodInitializing")
+STARTING = ("", "ContainerCreating", "PodInitializing")
 """https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/: not a reason, only a moment."""
 _TAINT_MANAGER = "DeletionByTaintManager"
 UNCONFIRMED = timedelta(seconds=15)
@@ -24,7 +24,16 @@ _PULL = {
     "ImageInspectError": "the image is damaged",
     "SignatureValidationFailed": "the image's signature is not accepted",
 }
+_VOLUME, _SANDBOX = "a volume cannot be mounted", "the node cannot make the pod's sandbox"
+EVENTS_OF_PODS = {
+    "FailedMount": (Reason.VOLUME_NOT_MOUNTED, _VOLUME),
+    "FailedAttachVolume": (Reason.VOLUME_NOT_MOUNTED, _VOLUME),
+    "FailedMapVolume": (Reason.VOLUME_NOT_MOUNTED, _VOLUME),
+    "FailedCreatePodSandBox": (Reason.SANDBOX_FAILED, _SANDBOX),
+}
+"""What a kubelet says only in Events, while the pod's status says that its containers are being created."""
 _OTHERS = {
+    **EVENTS_OF_PODS,
     "InvalidImageName": (Reason.IMAGE_NAME_INVALID, "the image's name is not valid"),
     "ErrImageNeverPull": (Reason.IMAGE_NEVER_PULLED, "the image is not on the node and its pull policy is Never"),
     "CreateContainerConfigError": (Reason.CONTAINER_CONFIG_ERROR, "the container's configuration cannot be used"),
@@ -50,7 +59,7 @@ def waiting(job: JobFacts) -> Diagnosis | None:
     pod = job.last_pod
     if job.no_pod_why and not (pod and pod.may_act):
         return Diagnosis(_no_pod(job.no_pod_why), f"its pod cannot be made: {job.no_pod_why}")
-    if pod is None or not pod.may_act or pod.phase != "Pending" or pod.waiting_reason in _STARTING:
+    if pod is None or not pod.may_act or pod.phase != "Pending" or pod.waiting_reason in STARTING:
         return None
     told = job.told
     if told and told.pod == pod.name and told.word in IMAGE_PULLS and _BARE.fullmatch(pod.waiting_message.strip()):
@@ -87,7 +96,7 @@ def not_started(pod: PodFacts) -> Diagnosis | None:
         return Diagnosis(word, _join(f"{text} ({reason})", message))
     if reason == "Unschedulable":
         return Diagnosis(Reason.UNSCHEDULABLE, f"unschedulable: {message}")
-    if reason in _STARTING:
+    if reason in STARTING:
         return None
     word = Reason.SCHEDULING_GATED if reason == "SchedulingGated" else Reason.POD_WAITING
     return Diagnosis(word, _join(reason, message))

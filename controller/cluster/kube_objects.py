@@ -185,6 +185,8 @@ class Incident(msgspec.Struct):
     message: str = ""
     type: str = ""
     count: int = 1
+    lastTimestamp: datetime | None = None
+    eventTime: datetime | None = None
 
 
 def job_facts(job: Job) -> JobFacts:
