@@ -10,7 +10,9 @@ from clearml_api.models import Queue, Task
 from clearml_api.queues import find
 from controller import job_template
 from controller.diagnosis import diagnose
-from controller.reasons import Cause
+from controller.patience import given_up_at
+from controller.plan_queues import REFUSED, pausing
+from controller.reasons import REASONS, Cause
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.state import JobFacts
@@ -107,7 +109,7 @@ def explain(
     if task.status == "queued":
         yield from _queued(task, settings, queues, jobs, living, now)
     for job in ours:
-        yield _of_job(job, now)
+        yield from _of_job(job, settings, queues, now)
     if (claim := task.claim) is not None:
         held = (
             "was put back into its queue"
@@ -145,9 +147,16 @@ def _queued(
         return
     if policy.paused:
         yield Finding("limits", f"queue {name} is paused", stops=True)
-    if not living:
-        yield from _limits(queue, policy, settings, jobs)
-        yield from _template(task, queue, policy, settings, added=queue.entries[position].added, now=now)
+    if living:
+        return
+    entry = queue.entries[position]
+    yield from _limits(queue, policy, settings, jobs)
+    past = sorted((job for job in jobs if job.over and job.is_for(entry)), key=lambda job: job.attempt)
+    if pause := pausing(task, entry, past, policy, now):
+        yield Finding("limits", pause, stops=True)
+    yield from _template(task, queue, policy, settings, added=entry.added, now=now)
+    if task.status_message.startswith(REFUSED):
+        yield Finding("admission", task.status_message.removeprefix("waiting: "), stops=True)
 
 
 def _limits(queue: Queue, policy: QueueSettings, settings: Settings, jobs: Sequence[JobFacts]) -> Iterator[Finding]:
@@ -178,13 +187,20 @@ def _template(
         yield Finding("template", "its Job can be made")
 
 
-def _of_job(job: JobFacts, now: datetime) -> Finding:
+def _of_job(job: JobFacts, settings: Settings, queues: Sequence[Queue], now: datetime) -> Iterator[Finding]:
+    """Where in the order of causes it stands, by the reason's word."""
     label = f"{job.name}, attempt {job.attempt}"
-    if not job.over:
-        why = trouble(job, now)
-        return Finding("job", f"{label}: {stage(job)}" + (f": {why.reason}" if why else ""), stops=bool(why))
-    found = diagnose(job)
-    return Finding("job", f"{label} {stage(job)}: {found.reason}", stops=found.cause is not Cause.NONE)
+    found = diagnose(job) if job.over else trouble(job, now)
+    if found is None:
+        yield Finding("job", f"{label}: {stage(job)}")
+        return
+    about = REASONS[found.word]
+    stops = not job.over or found.cause is not Cause.NONE
+    yield Finding(about.stage.value, f"{label} {stage(job)} [{found.word.value}]: {found.reason}", stops=stops)
+    name = next((queue.name for queue in queues if queue.id == job.queue), job.queue_name)
+    policy = settings.queues.get(name) or settings.queues.get(job.queue) or QueueSettings()
+    if end := given_up_at(job, policy):
+        yield Finding("limits", f"{label} is given up at {end:%H:%M:%S} UTC if that lasts")
 
 
 def _job_row(job: JobFacts, task: Task | None, now: datetime) -> JobRow:
