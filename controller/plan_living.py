@@ -37,7 +37,8 @@ def _in_its_time(view: View, job: JobFacts, task: Task) -> Iterator[Action]:
     """Its task is its own: is it still waited for, and what is there to say meanwhile?"""
     if not _began(job, task) and (late := overdue(job, view.policy(job), view.state.now)):
         holder = task.claim.pod if task.claim and task.claim.job_uid == job.uid else ""
-        yield StopJob(job.task, job, late.reason, StopMark(late.word, late.reason, holder))
+        pod = job.last_pod.name if job.last_pod and job.last_pod.may_act else ""
+        yield StopJob(job.task, job, late.reason, StopMark(late.word, late.reason, pod, holder))
         return
     if task.status == "in_progress" and view.state.minute:
         yield Ping(job.task)
