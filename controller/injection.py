@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from controller.reasons import Reason
+from controller.settings import Settings
+from controller.settings_queue import QueueSettings
 from controller.state import IMAGE_VOLUME, INIT_CONTAINER, JobFacts, PodFacts
 from protocol.folder import HOME
 
@@ -48,6 +50,11 @@ def offered(version: tuple[int, int]) -> tuple[str, ...]:
 def method(wanted: str, ways: tuple[str, ...]) -> str:
     """How to bring the folder: the operator's word, else the first of the ways that the cluster offers."""
     return wanted if wanted != "auto" else ways[0] if ways else INIT_CONTAINER
+
+
+def falls_back(settings: Settings, queue: QueueSettings) -> bool:
+    """Whether a pod whose image volume is refused is given up for one with an init container."""
+    return (queue.injection_method or settings.injection_method) == "auto"
 
 
 def refused(job: JobFacts) -> str:

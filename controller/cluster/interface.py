@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from controller.state import ClusterState, JobFacts
+from controller.state import ClusterState, JobFacts, PodFacts
 from protocol import labels
 from protocol.errors import PodstrapError
 
@@ -54,6 +54,13 @@ class Cluster(Protocol):
         """End its pods and make no new ones; the Job stays. Idempotent; a Job that is gone is no error.
 
         A mark is kept on the Job as its annotation labels.STOPPED_BECAUSE, written in the same change.
+        """
+        ...
+
+    def give_up(self, job: JobFacts, pod: PodFacts, why: str) -> None:
+        """Count a pod whose node does not answer as failed, so that its Job goes on. Idempotent.
+
+        Its processes may still run: whoever asks has made sure that they may not act on the task.
         """
         ...
 

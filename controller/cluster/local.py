@@ -80,6 +80,9 @@ class LocalCluster:
         """No more pods; those there are get SIGTERM."""
         self._change(job.namespace, job.name, job.uid, stopped=True, note=(labels.STOPPED_BECAUSE, mark))
 
+    def give_up(self, job: JobFacts, pod: PodFacts, why: str) -> None:
+        """No pod here is on a node that could be lost without this controller."""
+
     def note(self, job: JobFacts, text: str) -> None:
         """An annotation in the Job's file."""
         self._change(job.namespace, job.name, job.uid, note=(labels.TOLD, text))

@@ -56,14 +56,14 @@ def test_on_a_simulated_node(world: World, nodes: SimulatedNodes, name: str) -> 
     tasks.enqueue(world.session, task, world.queue_id)
     if fault := case.get("fault"):
         world.status(task, "in_progress")
-        assert fault["do"] == "lose-node", f"no such fault: {fault}"
-        lost = _lose_node(world, task, nodes)
+        assert fault["do"] in ("lose-node", "silence-node"), f"no such fault: {fault}"
+        lost = _lose_node(world, task, nodes, removed=fault["do"] == "lose-node")
     try:
         _mend(world, task, case)
         _hold(world, task, case["expect"], name)
     finally:
         if fault:
-            nodes.appear(lost)
+            nodes.appear(lost) if fault["do"] == "lose-node" else nodes.back(lost)
 
 
 @pytest.mark.xdist_group("node")
@@ -170,14 +170,15 @@ def _kill_pid_1(pod: dict[str, Any]) -> None:
     raise AssertionError("the pod's PID 1 was not found")
 
 
-def _lose_node(world: World, task: str, nodes: SimulatedNodes) -> str:
+def _lose_node(world: World, task: str, nodes: SimulatedNodes, *, removed: bool) -> str:
     lost = world.pod(task)["spec"]["nodeName"]
     nodes.silence(lost)
     kube, path = world.plane.kube, f"/api/v1/nodes/{lost}"
     support.until(lambda: condition(kube.get(path), "Ready") is None, 60)
     support.until(lambda: world.pod(task)["metadata"].get("deletionTimestamp"), 60, lambda: world.describe(task))
     assert world.task(task).status == "in_progress", "nobody can say yet that it does not run there any more"
-    kube.delete(path)
+    if removed:
+        kube.delete(path)
     return lost
 
 
