@@ -25,10 +25,11 @@ from protocol.errors import PodstrapError
 
 
 class TooManyAttempts(PodstrapError):
-    """The attempts are used up: nothing is run; the message is the history."""
+    """The attempts are used up, or the queue wants none after a disruption: nothing is run."""
 
-    def __init__(self, message: str, claim: Claim) -> None:
+    def __init__(self, headline: str, message: str, claim: Claim) -> None:
         super().__init__(message)
+        self.headline = headline
         self.claim = claim
 
 
@@ -50,6 +51,8 @@ def claim(session: Session, settings: PodSettings) -> Claimed:
             node=settings.node,
             job=settings.job,
             home=settings.home,
+            history=settings.history,
+            failures=settings.failures,
         )
         return _write_and_start(session, settings, mine, allowed=("queued",))
     return _take_over(session, settings)
@@ -84,10 +87,13 @@ def _take_over(session: Session, settings: PodSettings) -> Claimed:
         job=settings.job,
         home=settings.home,
         history=(*held.history, f"attempt {held.attempt} (pod {held.pod}{where}) was taken away"),
+        failures=held.failures,
     )
+    history = "; ".join(mine.history)
+    if settings.on_disruption == "fail" and task.status == "in_progress":
+        raise TooManyAttempts("disrupted", f"disrupted (onDisruption: fail): {history}", held)
     if mine.attempt > settings.max_attempts:
-        history = "; ".join(mine.history)
-        raise TooManyAttempts(f"gave up after {held.attempt} attempts: {history}", held)
+        raise TooManyAttempts("too many attempts", f"gave up after {held.attempt} attempts: {history}", held)
     return _write_and_start(session, settings, mine, allowed=("queued", "in_progress"))
 
 

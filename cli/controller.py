@@ -104,11 +104,10 @@ def settings_of(options: argparse.Namespace, own_namespace: Path | None = None) 
 
 
 def _telemetry(instance: str) -> Telemetry:
-    from importlib.metadata import version
-
+    from cli.version import installed
     from controller.telemetry import Telemetry
 
-    return Telemetry(version("podstrap"), instance)
+    return Telemetry(installed(), instance)
 
 
 Read = Callable[[], "Settings"]
@@ -151,7 +150,7 @@ def _in_kubernetes(
     home = _joined(lease, stop)
     if not home:
         return 0
-    cluster = KubernetesCluster(api, settings.instance, namespaces(settings), home)
+    cluster = KubernetesCluster(api, settings.instance, namespaces(settings), home, events=settings.kubernetes_events)
     try:
         return _serve(options, lambda: read().or_in(api.namespace), session, cluster, stop, lease, telemetry)
     finally:

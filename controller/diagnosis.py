@@ -13,6 +13,7 @@ from controller.reasons import Diagnosis, Reason
 from controller.state import VANISHED, JobFacts, PodFacts
 from controller.waiting import not_started
 from protocol import exit_codes
+from protocol.claim import Claim
 from protocol.termination import Outcome, TerminationMessage
 
 _CREATE = {
@@ -48,10 +49,12 @@ _RUN_PHASES = ("", "run", "report")
 """Of a TerminationMessage: before them the task is only prepared."""
 
 
-def diagnose(job: JobFacts) -> Diagnosis:
-    """Why a Job that is over ended."""
+def diagnose(job: JobFacts, claim: Claim | None = None) -> Diagnosis:
+    """Why a Job that is over ended. `claim`: its task's, where it was read."""
     pod = job.last_pod
     words = pod.last_words if pod else None
+    if job.mark and not (pod and _started(pod)) and not _claimed_since(job, claim):
+        return job.mark.diagnosis
     if words and words.outcome in (Outcome.COMPLETED, Outcome.FAILED, Outcome.STOPPED):
         return _said(words)
     if job.end and job.end.reason == "DeadlineExceeded":  # its pods were told to go, and say "disrupted"
@@ -74,6 +77,16 @@ def diagnose(job: JobFacts) -> Diagnosis:
     return _by_exit_code(pod, words)
 
 
+def _started(pod: PodFacts) -> bool:
+    return pod.started is not None or pod.exit_code is not None or bool(pod.termination)
+
+
+def _claimed_since(job: JobFacts, claim: Claim | None) -> bool:
+    """Whether a pod of it claimed the task after all, while we stopped it for not starting."""
+    ours = claim is not None and claim.job_uid == job.uid
+    return ours and claim is not None and job.mark is not None and claim.pod != job.mark.holder
+
+
 def _said(words: TerminationMessage) -> Diagnosis:
     if words.outcome is Outcome.FAILED:
         reason = words.reason or f"exit code {words.exit_code}"
@@ -92,8 +105,7 @@ def _without_pod(job: JobFacts) -> Diagnosis:
     if job.end is None or job.end.reason in (VANISHED, "") or job.stopped:
         if job.end:
             return Diagnosis(Reason.JOB_DELETED, "the Job was deleted")
-        why = f": {job.stopped_why}" if job.stopped_why else ""
-        return Diagnosis(Reason.JOB_STOPPED, f"the Job was stopped{why}")
+        return Diagnosis(Reason.JOB_STOPPED, "the Job was stopped")
     text = f"{job.end.reason}: {job.end.message}".rstrip(": ")
     return Diagnosis(Reason.JOB_ENDED, f"the Job ended and its pod is gone ({text})")
 

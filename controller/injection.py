@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from controller.reasons import Reason
 from controller.state import IMAGE_VOLUME, INIT_CONTAINER, JobFacts, PodFacts
 from protocol.folder import FOLDER
 
@@ -57,8 +58,8 @@ def refused(job: JobFacts) -> str:
     """
     if job.injection != IMAGE_VOLUME:
         return ""
-    if job.stopped_why.startswith(REFUSED):
-        return job.stopped_why.removeprefix(REFUSED)
+    if job.mark and job.mark.word is Reason.IMAGE_VOLUME_REFUSED:
+        return job.mark.reason.removeprefix(REFUSED)
     pod = job.last_pod
     return _refusal(pod) if pod else ""
 

@@ -94,6 +94,10 @@ class Loop:
             if not self.may_act():
                 break
             created += self._try(action) and isinstance(action, CreateJob)
+        for telling in decided.tellings:
+            if not self.may_act():
+                break
+            self._try(telling)
         if minute:
             self._minute_at = self.monotonic()
         living = sum(1 for job in state.jobs if not job.over)

@@ -18,11 +18,13 @@ from controller.actions import (
     SetMessage,
 )
 from controller.diagnosis import diagnose
+from controller.patience import most_attempts, not_before
 from controller.plan_view import NEVER_BEGAN, View, attempt_line, say, with_history
 from controller.reasons import Cause, Diagnosis, Reason
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.state import IMAGE_VOLUME, JobFacts, QueueFacts
+from protocol.claim import Claim
 from protocol.errors import PodstrapError
 from protocol.names import job_name
 
@@ -100,16 +102,17 @@ class Filling:
                     made, room, self._room = True, room - 1, self._room - 1
         self.starved = self.starved or (not queue.complete and not made and min(room, self._room) > 0)
 
-    def _hold(self, queue: QueueFacts, task: Task, why: Diagnosis) -> Iterator[SetMessage]:
+    def _hold(self, queue: QueueFacts, task: Task, why: Diagnosis, *, console: bool = False) -> Iterator[SetMessage]:
         """It gets no Job as things are."""
         self.held[queue.name, why.word] += 1
-        yield from say(task, why)
+        yield from say(task, why, console=console)
 
     def _entry(self, queue: QueueFacts, policy: QueueSettings, entry: QueueEntry, task: Task) -> Iterator[Action]:
         past = sorted(
             (job for job in self.view.jobs.get(entry.task, ()) if job.is_for(entry)), key=lambda job: job.attempt
         )
         attempt, history, failure = _next_attempt(task, past, policy, falls_back=self.view.falls_back(policy))
+        most = most_attempts(_counting(task), policy)
         refused = next((why for job in past if (why := injection.refused(job))), "")
         injections = tuple(one for one in self.view.state.injections if not (refused and one == IMAGE_VOLUME))
         if failure is not None and (over := self.view.jobs.get(entry.task)):
@@ -117,12 +120,19 @@ class Filling:
             job, reason = past[-1] if past else over[-1], with_history(failure.reason, history)
             yield FailQueued(entry.task, job, queue.id, reason, failure.wants_log, task.claim)
             return
+        begins = not_before(entry, attempt, past, policy)
+        if begins and begins > self.view.state.now and not (past and injection.refused(past[-1])):
+            self.waiting += 1
+            why = f" after {history[-1]}" if history else ""
+            text = f"waiting: attempt {attempt} of {most} begins at {begins:%H:%M:%S} UTC{why}"
+            yield from self._hold(queue, task, Diagnosis(Reason.RETRY_BACKOFF, text), console=True)
+            return
         name = job_name(entry.task, entry.added, attempt, self.view.settings.pod_name_prefix)
         refusal = self.view.state.refusals.get(name)
         if refusal and refusal.until > self.view.state.now:
             self.waiting += 1
             text = f"waiting: the cluster refuses its Job: {refusal.reason}"
-            yield from self._hold(queue, task, Diagnosis(Reason.JOB_REFUSED, text))
+            yield from self._hold(queue, task, Diagnosis(Reason.JOB_REFUSED, text), console=True)
             return
         try:
             manifest = self.render(
@@ -133,13 +143,13 @@ class Filling:
         except PodstrapError as error:
             self.stuck += 1
             text = f"waiting: its Job cannot be made: {error}"
-            yield from self._hold(queue, task, Diagnosis(Reason.TEMPLATE_INVALID, text))
+            yield from self._hold(queue, task, Diagnosis(Reason.TEMPLATE_INVALID, text), console=True)
             return
         except Exception as error:  # the task's text is untrusted: what it breaks stops this task alone
             log.exception("render-bug task=%s queue=%s", entry.task, queue.name)
             self.stuck += 1
             text = f"waiting: its Job cannot be made: {type(error).__name__}: {error}"
-            yield from self._hold(queue, task, Diagnosis(Reason.TEMPLATE_INVALID, text))
+            yield from self._hold(queue, task, Diagnosis(Reason.TEMPLATE_INVALID, text), console=True)
             return
         self._taken.add(entry.task)
         self.waiting += 1
@@ -153,11 +163,12 @@ def _next_attempt(
 
     An attempt whose image volume was refused began nothing: it is none of `maxAttempts`.
     """
-    claim = task.claim
-    history = claim.history if claim and claim.requeued else ()
+    claim = _counting(task)
+    history = claim.history if claim else ()
+    most = most_attempts(claim, policy)
     if not past:
         attempt = claim.next_attempt() if claim else 1
-        if attempt > policy.max_attempts:
+        if attempt > most:
             none_left = f"no attempt left (maxAttempts {policy.max_attempts})"
             return attempt, history, Diagnosis(Reason.NO_ATTEMPT_LEFT, none_left)
         return attempt, history, None
@@ -169,10 +180,15 @@ def _next_attempt(
         return attempt, history, None
     if found.cause in (Cause.TASK, Cause.CONFIG):
         return attempt, history[:-1], replace(found, reason=f"{NEVER_BEGAN}: {found.reason}")
-    if attempt - refused > policy.max_attempts:
+    if attempt - refused > most:
         reason = f"{NEVER_BEGAN} in {past[-1].attempt} attempts (maxAttempts): {found.reason}"
         return attempt, history, replace(found, reason=reason)
     return attempt, history, None
+
+
+def _counting(task: Task) -> Claim | None:
+    """The claim that the next attempt goes on counting from; None when it begins anew."""
+    return task.claim if task.claim and task.claim.requeued else None
 
 
 def _left(limit: int | None, used: int) -> int:

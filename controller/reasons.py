@@ -65,6 +65,7 @@ class Reason(str, Enum):
     IMAGE_VOLUME_REFUSED = "ImageVolumeRefused"
     POD_WAITING = "PodWaiting"
     NODE_UNREACHABLE = "NodeUnreachable"
+    STARTED = "Started"
     # Ended, and nobody's fault
     COMPLETED = "Completed"
     ABORTED = "Aborted"
@@ -146,6 +147,7 @@ REASONS: Mapping[Reason, About] = {
     Reason.IMAGE_VOLUME_REFUSED: About(Stage.CONTAINER, _INFRASTRUCTURE, "the node mounts no image volume"),
     Reason.POD_WAITING: About(Stage.CONTAINER, _CONFIG, "the pod waits for something else"),
     Reason.NODE_UNREACHABLE: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the node does not say that the pod ended"),
+    Reason.STARTED: About(Stage.RUN, _NONE, "the pod that had waited runs"),
     Reason.COMPLETED: About(Stage.RUN, _NONE, "the task completed"),
     Reason.ABORTED: About(Stage.RUN, _NONE, "the task was aborted by a user"),
     Reason.CLAIM_LOST: About(Stage.CLAIM, _NONE, "another pod runs the task, or it was reset or deleted"),

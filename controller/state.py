@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from clearml_api.models import Queue, QueueEntry, Task
+from controller.notes import Note, StopMark
 from protocol import labels
 from protocol.names import added_millis
 from protocol.termination import TerminationMessage
@@ -121,11 +122,6 @@ class JobFacts:
         return self.annotations.get(labels.INJECTION, "")
 
     @property
-    def stopped_why(self) -> str:
-        """Why we stopped it."""
-        return self.annotations.get(labels.STOPPED, "")
-
-    @property
     def added(self) -> int:
         """When its queue entry was added, milliseconds since the epoch; 0 when the label is damaged."""
         return _number(self.labels.get(labels.ADDED, ""))
@@ -134,6 +130,17 @@ class JobFacts:
     def attempt(self) -> int:
         """The attempt that its first pod is."""
         return max(1, _number(self.labels.get(labels.ATTEMPT, "")))
+
+    @property
+    def told(self) -> Note | None:
+        """The reason that was told last about it."""
+        return Note.from_text(self.annotations[labels.TOLD]) if labels.TOLD in self.annotations else None
+
+    @property
+    def mark(self) -> StopMark | None:
+        """Why we stopped it, when its task is to hear of it."""
+        text = self.annotations.get(labels.STOPPED_BECAUSE)
+        return StopMark.from_text(text) if text and self.stopped else None
 
     @property
     def over(self) -> bool:

@@ -32,6 +32,8 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _ABSENT = re.compile(r"not found|manifest unknown|name unknown|does not exist|no such image", re.IGNORECASE)
+_BARE = re.compile(r'Back-off pulling image "[^"]*"')
+"""What older kubelets say between two tries; newer ones add the error."""
 _SERVICE_ACCOUNT = re.compile(r"service ?account .*not found", re.IGNORECASE)
 _REFUSED = re.compile(r"forbidden|denied the request|denied request|violates|admission", re.IGNORECASE)
 
@@ -46,6 +48,9 @@ def waiting(job: JobFacts) -> Diagnosis | None:
         return Diagnosis(_no_pod(job.no_pod_why), f"its pod cannot be made: {job.no_pod_why}")
     if pod is None or not pod.may_act or pod.phase != "Pending" or pod.waiting_reason in _STARTING:
         return None
+    told = job.told
+    if told and told.pod == pod.name and told.word in IMAGE_PULLS and _BARE.fullmatch(pod.waiting_message.strip()):
+        return Diagnosis(told.word, told.reason)  # the cause stood in the error before, and nowhere else
     return not_started(pod)
 
 

@@ -41,8 +41,19 @@ class Cluster(Protocol):
         """Make a Job. False when this very Job (by its labels) exists already. Raises Refused, NameTaken."""
         ...
 
-    def stop(self, job: JobFacts, why: str = "") -> None:
-        """End its pods and make no new ones; the Job stays and says why. Idempotent, also for one that is gone."""
+    def stop(self, job: JobFacts, mark: str = "") -> None:
+        """End its pods and make no new ones; the Job stays. Idempotent; a Job that is gone is no error.
+
+        A mark is kept on the Job as its annotation labels.STOPPED_BECAUSE, written in the same change.
+        """
+        ...
+
+    def note(self, job: JobFacts, text: str) -> None:
+        """Keep a text on the Job as its annotation labels.TOLD. A Job that is gone is no error."""
+        ...
+
+    def event(self, job: JobFacts, word: str, message: str, *, warning: bool) -> None:
+        """Record what happened to a Job where people of this cluster look. Best effort: it raises nothing."""
         ...
 
     def delete(self, job: JobFacts) -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from controller import injection
 from controller.cluster.interface import ClusterError, NameTaken, Refused, same_job
+from controller.cluster.kube_events import Events
 from controller.cluster.kube_objects import Incident, Job, Page, Pod, Version, job_facts
 from controller.cluster.kube_store import Store
 from controller.cluster.kube_watch import Watch
@@ -37,7 +38,6 @@ _NO_POD_AGAIN_SECONDS = 15.0
 _NO_POD_AT_ONCE = 3
 """Jobs that are asked for their Events in one look: a cluster that is slow to make pods is not asked for thousands."""
 _LOG_BYTES = 32 * 1024
-_WHY_LENGTH = 1000
 _NO_VOLUME_TYPE = "must specify a volume type"
 """What an API server says of an image volume when its feature gate is off: it drops the field unseen."""
 _FAILED_CREATE = "FailedCreate"
@@ -47,8 +47,11 @@ _GATE_OFF = "this API server takes no image volumes: the Job is made with an ini
 class KubernetesCluster:
     """Jobs of one controller instance in the namespaces of its queues."""
 
-    def __init__(self, api: Api, instance: str, namespaces: Iterable[str], home: str) -> None:
+    def __init__(
+        self, api: Api, instance: str, namespaces: Iterable[str], home: str, *, events: bool = True
+    ) -> None:  # fmt: skip
         self._api = api
+        self._events = Events(api, instance, wanted=events)
         self._home = home
         self._changed = threading.Event()
         self._store = Store(self._changed)
@@ -116,11 +119,21 @@ class KubernetesCluster:
         self._store.created(job_facts(msgspec.json.decode(raw, type=Job)))
         return True
 
-    def stop(self, job: JobFacts, why: str = "") -> None:
-        """`spec.suspend`: its controller deletes its pods and makes no new ones; the object stays and says why."""
-        said = {"annotations": {labels.STOPPED: why[:_WHY_LENGTH]}} if why else {}
-        body = {"metadata": {"uid": job.uid, **said}, "spec": {"suspend": True}}
+    def stop(self, job: JobFacts, mark: str = "") -> None:
+        """`spec.suspend`: its controller deletes its pods and makes no new ones; the object stays."""
+        annotations = {"annotations": {labels.STOPPED_BECAUSE: mark}} if mark else {}
+        body = {"metadata": {"uid": job.uid, **annotations}, "spec": {"suspend": True}}
         self._change("PATCH", job, body, PATCH)
+
+    def note(self, job: JobFacts, text: str) -> None:
+        """An annotation, seen in the next snapshot."""
+        body = {"metadata": {"uid": job.uid, "annotations": {labels.TOLD: text}}}
+        if raw := self._change("PATCH", job, body, PATCH):
+            self._store.put_job(job.namespace, msgspec.json.decode(raw, type=Job))
+
+    def event(self, job: JobFacts, word: str, message: str, *, warning: bool) -> None:
+        """A Kubernetes Event on the Job."""
+        self._events.record(job, word, message, warning=warning)
 
     def delete(self, job: JobFacts) -> None:
         """Foreground: the object stays, deleting, until its pods are gone."""
@@ -175,12 +188,14 @@ class KubernetesCluster:
         self._store.created(job_facts(known))
         return False
 
-    def _change(self, method: str, job: JobFacts, body: Any, content_type: str) -> None:
+    def _change(self, method: str, job: JobFacts, body: Any, content_type: str) -> bytes:
+        """The answer; empty when the Job is gone, or is another of this name: then the uid is not ours."""
         try:
-            self._api.request(method, jobs_path(job.namespace, job.name), None, body, content_type=content_type)
+            return self._api.request(method, jobs_path(job.namespace, job.name), None, body, content_type=content_type)
         except ApiError as error:
-            if error.status not in (404, 409):  # gone, or another Job of this name: the uid is not ours
+            if error.status not in (404, 409):
                 raise
+            return b""
 
     def _explained(self, job: JobFacts) -> JobFacts:
         """With the reason why a Job that should have a pod has none, which only Events tell."""

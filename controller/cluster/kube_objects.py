@@ -20,7 +20,7 @@ from protocol import labels
 
 T = TypeVar("T")
 
-_KEPT_ANNOTATIONS = (labels.QUEUE_NAME, labels.INJECTION, labels.STOPPED)
+_KEPT_ANNOTATIONS = (labels.QUEUE_NAME, labels.INJECTION, labels.TOLD, labels.STOPPED_BECAUSE)
 _SAYS_NOTHING = ("", "Error", "Completed", "ContainerStatusUnknown")
 """Reasons of a container beside which the pod's own says more."""
 _MESSAGE_LENGTH = 4096
@@ -185,6 +185,7 @@ class Incident(msgspec.Struct):
     reason: str = ""
     message: str = ""
     type: str = ""
+    count: int = 1
 
 
 class Version(msgspec.Struct):

@@ -258,9 +258,9 @@ def pods_path(namespace: str, name: str = "") -> str:
     return _path("/api/v1", namespace, "pods", name)
 
 
-def events_path(namespace: str) -> str:
-    """Of the Events of a namespace."""
-    return _path("/api/v1", namespace, "events", "")
+def events_path(namespace: str, name: str = "") -> str:
+    """Of the Events of a namespace, or of one."""
+    return _path("/api/v1", namespace, "events", name)
 
 
 def leases_path(namespace: str, name: str = "") -> str:

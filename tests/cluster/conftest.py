@@ -27,7 +27,15 @@ from tests.cluster.chart_fixtures import helm, monitoring, offline_helm, shell  
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.given_cluster import GivenCluster
 from tests.cluster.kube import Object, condition, jobs, pods
-from tests.cluster.node_fixtures import bridge, busybox_image, node, registry, task_image  # noqa: F401
+from tests.cluster.node_fixtures import (  # noqa: F401
+    bridge,
+    bridge_address,
+    busybox_image,
+    controller_image,
+    node,
+    registry,
+    task_image,
+)
 from tests.cluster.simulated import ANNOTATION, SimulatedNodes, Step
 from tests.cluster.works import Bootstraps
 
@@ -59,7 +67,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
         one: ControlPlane = GivenCluster(Path(os.environ[OTHER_CLUSTER]), tmp_path_factory.mktemp("given"))
         yield one
         return
-    one = ControlPlane(tools.kubernetes(), tmp_path_factory.mktemp("plane"))
+    one = ControlPlane(tools.kubernetes(), tmp_path_factory.mktemp("plane"), (bridge_address(),))
     one.start()
     yield one
     one.stop()
@@ -98,7 +106,12 @@ class World:
         """Started; stopped at the test's end. `queue`: the settings of our queue; `settings`: the file's."""
         number = len(self.processes)
         file = self.folder / f"settings-{number}.yaml"
-        whole = {**SETTINGS, "namespace": self.namespace, "queues": {self.queue: dict(queue or {})}, **settings}
+        whole = {
+            **SETTINGS,
+            "namespace": self.namespace,
+            "queues": {self.queue: {"retryBackoffSeconds": 0, **(queue or {})}},
+            **settings,
+        }
         file.write_text(json.dumps(whole))
         command = ["controller", "--config", str(file), "--kubeconfig"]
         command += [str(kubeconfig or self.plane.kubeconfig("admin")), *words]

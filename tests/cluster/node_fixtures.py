@@ -22,13 +22,23 @@ def worker() -> int:
     return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
+def subnet() -> str:
+    """Of this process's bridge."""
+    return f"10.213.{worker()}.0/24"
+
+
+def bridge_address() -> str:
+    """The host's on the bridge, its subnet's first, known before it is up."""
+    return f"10.213.{worker()}.1"
+
+
 @pytest.fixture(scope="session")
 def bridge() -> Iterator[Bridge]:
     """Up before the node, so that servers of the tests can listen on its address."""
     if os.geteuid() != 0:
         pytest.skip("a real node needs root: namespaces, mounts, cgroups, a bridge")
     tools.packages(*tools.NODE_PACKAGES)
-    one = Bridge(f"psbr{worker()}", f"10.213.{worker()}.0/24")
+    one = Bridge(f"psbr{worker()}", subnet())
     one.down()
     one.up()
     yield one
@@ -63,6 +73,17 @@ def registry(bridge: Bridge, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     one.start()
     yield one
     one.stop()
+
+
+@pytest.fixture(scope="session")
+def controller_image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image that the controller runs in, with podstrap of this working tree; the node has it."""
+    folder = tmp_path_factory.mktemp("controller-image")
+    image = image_set.controller(folder)
+    archive = image.save(folder / "image.tar")
+    node.import_image(archive)
+    archive.unlink()
+    return image.reference
 
 
 @pytest.fixture(scope="session")

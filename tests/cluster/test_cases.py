@@ -6,7 +6,10 @@
     fault   {when: in_progress | running, do: NAME, after: TEXT}  (TEXT: once it stands in the console)
     expect  status, reason (status_reason and status_message), message (of a task that waits), attempt (of its claim),
             job (the Job's final reason; "" for one that lives), pods (how many there are), console,
-            another_job (the claim is another Job's than before); status "": the task does not exist any more
+            another_job (the claim is another Job's than before); status "": the task does not exist any more;
+            events (the reasons of podstrap's Events on the task's Jobs, among others); job: none (no Job is left)
+    objects, labels   what is in the namespace, and on it, before the controller starts
+    mend    {once: MESSAGE, create: {path, body} | delete: PATH}: once the task says so, the cause is taken away
 """
 
 from __future__ import annotations
@@ -58,7 +61,8 @@ def pods_reach_it(bridge: Bridge, server_environ: dict[str, str]) -> Iterator[di
 def test_on_a_simulated_node(world: World, nodes: SimulatedNodes, name: str) -> None:
     case = CASES[name]
     task = support.create_task(world.session, name, "print(1)")
-    given = json.loads(json.dumps(case["steps"]).replace("{task}", task))
+    given = json.loads(json.dumps(case.get("steps", [])).replace("{task}", task))
+    _prepare(world, case)
     world.controller(steps(*given, **case.get("queue", {})), **case.get("settings", {}))
     tasks.enqueue(world.session, task, world.queue_id)
     if fault := case.get("fault"):
@@ -66,6 +70,7 @@ def test_on_a_simulated_node(world: World, nodes: SimulatedNodes, name: str) -> 
         assert fault["do"] == "lose-node", f"no such fault: {fault}"
         lost = _lose_node(world, task, nodes)
     try:
+        _mend(world, task, case)
         _hold(world, task, case["expect"], name)
     finally:
         if fault:
@@ -90,8 +95,7 @@ def test_on_a_real_node(
     secrets = {key: world.environ[key] for key in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY")}
     space = f"/api/v1/namespaces/{world.namespace}"
     world.plane.kube.create(f"{space}/secrets", {"metadata": {"name": "podstrap-clearml"}, "stringData": secrets})
-    for one in case.get("objects", ()):
-        world.plane.kube.create(f"{space}/{one['path']}", one["body"])
+    _prepare(world, case)
     queue = {"pollSeconds": 0.5, **case.get("queue", {})}
     base = {"nodeSelector": {"kubernetes.io/hostname": node.name}, "terminationGracePeriodSeconds": 5}
     more = {**pods_reach_it, "defaultContainerImage": task_image, "basePodTemplate": base, **case.get("settings", {})}
@@ -100,9 +104,39 @@ def test_on_a_real_node(
     first = ""
     if fault := case.get("fault"):
         first = _happen(world, task, fault, node)
+    _mend(world, task, case)
     _hold(world, task, case["expect"], name, first)
     if case["expect"]["status"]:
         world.session.call("tasks.stop", {"task": task, "force": True})
+
+
+def _prepare(world: World, case: dict[str, Any]) -> None:
+    kube, space = world.plane.kube, f"/api/v1/namespaces/{world.namespace}"
+    if labels := case.get("labels"):
+        kube.patch(space, {"metadata": {"labels": labels}})
+    for one in case.get("objects", ()):
+        kube.create(f"{space}/{one['path']}", one["body"])
+        if one["path"] == "resourcequotas":
+            support.until(lambda: kube.items(f"{space}/resourcequotas")[0].get("status"))
+
+
+def _mend(world: World, task: str, case: dict[str, Any]) -> None:
+    if not (mend := case.get("mend")):
+        return
+    kube, space = world.plane.kube, f"/api/v1/namespaces/{world.namespace}"
+    said = lambda: re.search(mend["once"], world.task(task).status_message, re.S)  # noqa: E731
+    support.until(said, 90, lambda: world.describe(task))
+    if made := mend.get("create"):
+        kube.create(f"{space}/{made['path']}", made["body"])
+    else:
+        kube.delete(f"{space}/{mend['delete']}")
+
+
+def _events(world: World, task: str) -> set[str]:
+    """The reasons of our Events on the task's Jobs, those that are gone included."""
+    found = world.plane.kube.items(f"/api/v1/namespaces/{world.namespace}/events")
+    ours = [one for one in found if (one.get("source") or {}).get("component") == "podstrap"]
+    return {one["reason"] for one in ours if task[:20] in one["involvedObject"]["name"]}
 
 
 def _happen(world: World, task: str, fault: dict[str, Any], node: Node) -> str:
@@ -169,8 +203,11 @@ def _hold(world: World, task: str, expect: dict[str, Any], name: str, first_job:
     """What must stand on the task and in the cluster, as soon as it does."""
 
     def missing() -> str:
-        if "job" in expect and expect["job"] not in (reasons := [job_reason(one) for one in world.jobs(task)]):
+        reasons = [job_reason(one) for one in world.jobs(task)]
+        if "job" in expect and (reasons if expect["job"] == "none" else expect["job"] not in reasons):
             return f"jobs {reasons}"
+        if absent := set(expect.get("events", ())) - (seen := _events(world, task)):
+            return f"events {absent} among {seen}"
         found = tasks.get(world.session, task)
         if found is None:
             return "" if expect["status"] == "" else "the task is gone"

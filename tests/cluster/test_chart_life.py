@@ -14,6 +14,7 @@ from tests import support
 from tests.cluster.chart import (
     CHART,
     Helm,
+    Refused,
     controller,
 )
 from tests.cluster.conftest import World, job_reason, steps
@@ -160,3 +161,21 @@ def test_make_install_puts_the_plain_manifests_in_place(shell: Callable[[str], s
     assert [one["metadata"]["name"] for one in kube.items(deployments)] == ["podstrap"]
     text = kube.get(f"/api/v1/namespaces/{world.namespace}/configmaps/podstrap")["data"]["settings.yaml"]
     assert settings_file.load_text(text).namespace == world.namespace
+
+
+def test_a_second_controller_of_one_name_that_makes_jobs_in_one_namespace_is_refused(helm: Helm, world: World) -> None:
+    kube, other = world.plane.kube, f"{world.namespace}-b"
+    kube.create("/api/v1/namespaces", {"metadata": {"name": other}})
+    try:
+        helm("install", "podstrap", CHART, "--namespace", world.namespace, values=values_of(world, world.queue))
+        same = values_of(world, world.queue, namespace=world.namespace)
+        with pytest.raises(Refused, match="exists and cannot be imported into the current release"):
+            helm("install", "podstrap", CHART, "--namespace", other, values=same)
+        renamed = values_of(world, world.queue, namespace=world.namespace, instance="podstrap")
+        with pytest.raises(Refused, match=r'Role "podstrap-podstrap" in namespace .* cannot be imported'):
+            helm("install", "renamed", CHART, "--namespace", other, values=renamed)
+        helm("install", "another", CHART, "--namespace", other, values=same)
+        roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{world.namespace}/roles"
+        assert {one["metadata"]["name"] for one in kube.items(roles)} == {"podstrap-podstrap", "podstrap-another"}
+    finally:
+        kube.delete(f"/api/v1/namespaces/{other}")

@@ -473,8 +473,9 @@ def test_any_template_gives_a_refusal_or_a_manifest_whose_owned_parts_hold(
         k: v for k, v in plain["spec"].items() if k != "template"
     }
     found, owned = variables_of(manifest), variables_of(plain)
-    servers = ("CLEARML_API_HOST", "CLEARML_WEB_HOST", "CLEARML_FILES_HOST")  # of other settings
-    assert all(found[key] == value for key, value in owned.items() if key not in servers)
+    others = ("CLEARML_API_HOST", "CLEARML_WEB_HOST", "CLEARML_FILES_HOST", "PODSTRAP_GRACE_SECONDS")  # other settings
+    assert all(found[key] == value for key, value in owned.items() if key not in others)
+    assert found["PODSTRAP_GRACE_SECONDS"] == str(spec.get("terminationGracePeriodSeconds", 30))
     assert plain["metadata"]["labels"].items() <= manifest["metadata"]["labels"].items()
     mounts = [mount["mountPath"] for mount in main["volumeMounts"]]
     assert mounts.count("/podstrap/work") == mounts.count("/podstrap/cache") == 1

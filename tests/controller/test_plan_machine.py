@@ -8,6 +8,7 @@ come to an end by itself.
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from clearml_api.errors import ApiError
 from controller.loop import Loop
+from controller.notes import shape
 from controller.settings import Settings
 from controller.settings_queue import QueueLimits, QueueSettings
 from protocol import labels
@@ -27,6 +29,14 @@ from tests.controller.model import Clock, Cluster, Crash, Job, Pod, Server
 GRACE = 30.0
 EXAMPLES = int(os.environ.get("PODSTRAP_MACHINE_EXAMPLES", "60"))
 FINAL = ("completed", "failed", "stopped")
+RETRIES = 1
+TROUBLE = {
+    "absent": ("ErrImagePull", "r/i:1: not found"),
+    "registry": ("ImagePullBackOff", "dial tcp: i/o timeout"),
+    "name": ("InvalidImageName", "couldn't parse image name"),
+    "room": ("Unschedulable", "0/3 nodes are available: 3 Insufficient cpu."),
+    "more room": ("Unschedulable", "0/5 nodes are available: 5 Insufficient cpu."),
+}
 PAST_THE_CLAIM = ("removed", "claimed", "checked", "running")
 
 
@@ -41,11 +51,18 @@ def render(
         labels.ATTEMPT: str(attempt),
     }
     annotations = {labels.QUEUE_NAME: queue_name}
-    return {"metadata": {"name": job_name(task.id, added, attempt), "labels": found, "annotations": annotations}}
+    failures = task.claim.failures if task.claim and task.claim.requeued else 0
+    told = {"history": history, "failures": failures, "retries_left": max(0, queue.retry_own_failures - failures)}
+    metadata = {"name": job_name(task.id, added, attempt), "labels": found, "annotations": annotations}
+    return {"metadata": metadata, "told": told}
 
 
 def settings_of(**more: Any) -> Settings:
-    queues = {"first": QueueSettings(queue_settings=QueueLimits(max_pods=2)), "second": QueueSettings()}
+    first = QueueSettings(
+        queue_settings=QueueLimits(max_pods=2), pending_timeout_seconds=100, image_pull_grace_seconds=40
+    )
+    second = QueueSettings(retry_own_failures=RETRIES, image_pull_grace_seconds=40)
+    queues = {"first": first, "second": second}
     return Settings(queues=queues, max_pods=3, orphan_grace_seconds=GRACE, reconcile_seconds=60, **more)
 
 
@@ -174,6 +191,15 @@ class World(RuleBasedStateMachine):
         elif pod.at == "running" and self.cluster.holds(pod, job.labels[labels.TASK]):
             self.cluster.finish_silently(job, pod, job.labels[labels.TASK])
 
+    @precondition(lambda self: self._pending())
+    @rule(data=st.data(), what=st.sampled_from(["", *TROUBLE]))
+    def pod_does_not_start(self, data: st.DataObject, what: str) -> None:
+        pod = self._draw(data, self._pending())
+        pod.trouble = TROUBLE.get(what, ("", ""))
+
+    def _pending(self) -> list[Pod]:
+        return [pod for _, pod in self.cluster.living_pods() if pod.at == "pending"]
+
     @precondition(lambda self: self.cluster.jobs)
     @rule(data=st.data(), times=st.integers(0, 3))
     def job_is_deleted_by_hand(self, data: st.DataObject, times: int) -> None:
@@ -214,12 +240,22 @@ class World(RuleBasedStateMachine):
     def nothing_runs_more_often_than_wanted(self) -> None:
         for name, task in self.server.tasks.items():
             assert task.get("ran", 0) <= self.wanted[name], name
+            assert task.get("tried", 0) <= self.wanted[name] * RETRIES, name
+
+    @invariant()
+    def the_console_says_nothing_twice(self) -> None:
+        for lines in self.server.console.values():
+            said = [shape(line["msg"]) for line in lines]
+            assert all(one != other for one, other in pairwise(said)), said
 
     def _lives(self, job: Job) -> bool:
         return any(pod.alive for pod in job.pods) or (job.end is None and not job.stopped)
 
     def teardown(self) -> None:
         """No more disturbances: everything ends."""
+        for pod in self._pending():
+            if pod.trouble[0] == "Unschedulable":
+                pod.trouble = ("", "")
         for _ in range(200):
             self.loop.round()
             for job, pod in self.cluster.living_pods():
