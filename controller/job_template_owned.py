@@ -95,7 +95,7 @@ def finished(pod: Mapping[str, Any], attempt: Attempt, docker_notes: Sequence[st
         "command": list(settings.bootstrap_command),
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "File",
-        "env": _with_others(_variables(attempt, grace_seconds), main.get("env") or []),
+        "env": _with_others(_variables(attempt, grace_seconds, docker_notes), main.get("env") or []),
         "volumeMounts": merged(main.get("volumeMounts") or [], mounts, "volumeMounts"),
     }
     return {
@@ -130,7 +130,7 @@ def failure_policy() -> dict[str, Any]:
     }
 
 
-def _variables(attempt: Attempt, grace_seconds: int) -> list[dict[str, Any]]:
+def _variables(attempt: Attempt, grace_seconds: int, docker_notes: Sequence[str]) -> list[dict[str, Any]]:
     """PODSTRAP_* and ClearML's variables: plain values, the downward API, and Secret references; never a secret."""
     settings, queue = attempt.settings, attempt.queue
     plain = {
@@ -152,6 +152,7 @@ def _variables(attempt: Attempt, grace_seconds: int) -> list[dict[str, Any]]:
         variables.CACHE_MAX_GIB: f"{settings.cache.max_gib:g}" if settings.cache.max_gib else "",
         variables.CACHE_MAX_DAYS: f"{settings.cache.max_days:g}" if settings.cache.max_days else "",
         variables.POLL_SECONDS: f"{queue.poll_seconds:g}" if queue.poll_seconds else "",
+        variables.DOCKER_NOTES: "\n".join(docker_notes)[:_MAX_ANNOTATION],
         variables.QUEUED_AT: str(added_millis(attempt.added)),
         variables.HOME: attempt.home,
         variables.CREATED_AT: str(round(attempt.now.timestamp() * 1000)),
