@@ -81,6 +81,8 @@ class Run:
         if pod.settings.engine == OWN_ENGINE:
             for line in left_out.met(pod.environ, pod.configuration):
                 pod.console.tell(line)
+        for line in pod.settings.docker_notes:
+            pod.console.tell(f"docker argument without effect: {line}")
         preparation = Preparation(
             self._task,
             pod.settings,

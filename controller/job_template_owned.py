@@ -130,7 +130,7 @@ def finished(pod: Mapping[str, Any], attempt: Attempt, docker_notes: Sequence[st
         "command": list(injected.command),
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "File",
-        "env": _with_others(_variables(attempt, grace_seconds, brought), main.get("env") or []),
+        "env": _with_others(_variables(attempt, grace_seconds, brought, docker_notes), main.get("env") or []),
         "volumeMounts": merged(main.get("volumeMounts") or [], mounts, "volumeMounts"),
     }
     return {
@@ -166,7 +166,7 @@ def failure_policy() -> dict[str, Any]:
     }
 
 
-def _variables(attempt: Attempt, grace_seconds: int, brought: str) -> list[dict[str, Any]]:
+def _variables(attempt: Attempt, grace_seconds: int, brought: str, docker_notes: Sequence[str]) -> list[dict[str, Any]]:
     """PODSTRAP_* and ClearML's variables: plain values, the downward API, and Secret references; never a secret."""
     settings, queue = attempt.settings, attempt.queue
     plain = {
@@ -192,6 +192,7 @@ def _variables(attempt: Attempt, grace_seconds: int, brought: str) -> list[dict[
         variables.CACHE_MAX_GIB: f"{settings.cache.max_gib:g}" if settings.cache.max_gib else "",
         variables.CACHE_MAX_DAYS: f"{settings.cache.max_days:g}" if settings.cache.max_days else "",
         variables.POLL_SECONDS: f"{queue.poll_seconds:g}" if queue.poll_seconds else "",
+        variables.DOCKER_NOTES: "\n".join(docker_notes)[:_MAX_ANNOTATION],
         variables.QUEUED_AT: str(added_millis(attempt.added)),
         variables.HOME: attempt.home,
         variables.CONNECT_SECONDS: f"{settings.connect_seconds:g}" if settings.connect_seconds else "",

@@ -312,6 +312,15 @@ def test_docker_arguments_that_are_refused_stop_the_task_or_are_noted_as_the_ope
     assert container_of(render(task, Settings(allow_privileged=True)))["securityContext"] == {"privileged": True}
 
 
+def test_docker_arguments_without_effect_reach_the_tasks_console() -> None:
+    from bootstrap import settings as pod_settings
+
+    found = variables_of(render(task_with("--rm --ulimit memlock=-1 -e A=1")))
+    read = pod_settings.read({name: value for name, value in found.items() if isinstance(value, str)})
+    assert [line.partition(":")[0] for line in read.docker_notes] == ["--rm", "--ulimit"]
+    assert "PODSTRAP_DOCKER_NOTES" not in variables_of(render())
+
+
 @pytest.mark.parametrize(
     ("template", "arguments", "expected"),
     [
