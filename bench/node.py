@@ -32,8 +32,8 @@ from tests.cluster.real import WAYS, way
 
 ROUNDS = int(os.environ.get("ROUNDS", "7"))
 SPACE = "bench"
-OVERLAP = ("repository", "environment")
-"""Phases that are a part of `prepare`."""
+SIDE_BY_SIDE = ("repository", "environment")
+"""Only the longer of the two counts."""
 Timeline = Mapping[str, float]
 
 
@@ -70,8 +70,12 @@ def _sample(session: Session, queue: str) -> Timeline:
 def _medians(found: list[Timeline]) -> dict[str, float]:
     """Of each phase, and of Job to first line: the time in the queue is the poll's, not the node's."""
     result = {phase: round(statistics.median(one[phase] for one in found), 3) for phase in found[0]}
-    whole = [sum(seconds for phase, seconds in one.items() if phase not in (*OVERLAP, "queued")) for one in found]
-    return {**result, "job_to_first_line": round(statistics.median(whole), 3)}
+    return {**result, "job_to_first_line": round(statistics.median(_whole(one) for one in found), 3)}
+
+
+def _whole(one: Timeline) -> float:
+    beside = max((one.get(phase, 0.0) for phase in SIDE_BY_SIDE), default=0.0)
+    return beside + sum(seconds for phase, seconds in one.items() if phase not in (*SIDE_BY_SIDE, "queued"))
 
 
 @contextlib.contextmanager
