@@ -76,6 +76,12 @@ class Attempt:
         claim = self.task.claim
         return claim.failures if claim and claim.requeued else 0
 
+    @property
+    def retries_left(self) -> int:
+        """How often it may fail by itself yet; clearml-agent sets the end of its tasks itself."""
+        left = self.queue.retry_own_failures - self.failures
+        return max(0, left) if self.engine == "podstrap" else 0
+
     def labels(self) -> dict[str, str]:
         """By which the controller finds and knows its Jobs and pods."""
         return {
@@ -178,7 +184,7 @@ def _variables(attempt: Attempt, grace_seconds: int, brought: str, docker_notes:
         # One that was given up for its image volume does not count: see plan_queues.
         variables.MAX_ATTEMPTS: str(max(queue.max_attempts + attempt.failures, attempt.attempt)),
         variables.FAILURES: str(attempt.failures or ""),
-        variables.RETRIES_LEFT: str(max(0, queue.retry_own_failures - attempt.failures) or ""),
+        variables.RETRIES_LEFT: str(attempt.retries_left or ""),
         variables.HISTORY: _history(attempt.history),
         variables.ON_DISRUPTION: queue.on_disruption,
         variables.GRACE_SECONDS: str(grace_seconds),

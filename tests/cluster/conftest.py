@@ -161,6 +161,13 @@ class World:
     def message(self, task: str, part: str, seconds: float = 60) -> None:
         support.until(lambda: part in self.task(task).status_message, seconds, lambda: self.describe(task))
 
+    def events(self, task: str, *words: str) -> list[Object]:
+        """Podstrap's own Events on the task's Jobs, those that are gone included."""
+        found = self.plane.kube.items(f"/api/v1/namespaces/{self.namespace}/events")
+        ours = [one for one in found if (one.get("source") or {}).get("component") == "podstrap"]
+        ours = [one for one in ours if task[:20] in one["involvedObject"]["name"]]
+        return [one for one in ours if not words or one["reason"] in words]
+
     def describe(self, task: str = "") -> str:
         found = [f"task {self.task(task)}"] if task else []
         found += [

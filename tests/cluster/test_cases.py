@@ -114,13 +114,6 @@ def _mend(world: World, task: str, case: dict[str, Any]) -> None:
         kube.delete(f"{space}/{mend['delete']}")
 
 
-def _events(world: World, task: str) -> set[str]:
-    """The reasons of our Events on the task's Jobs, those that are gone included."""
-    found = world.plane.kube.items(f"/api/v1/namespaces/{world.namespace}/events")
-    ours = [one for one in found if (one.get("source") or {}).get("component") == "podstrap"]
-    return {one["reason"] for one in ours if task[:20] in one["involvedObject"]["name"]}
-
-
 def _happen(world: World, task: str, fault: dict[str, Any], node: Node) -> str:
     """The uid of the Job that held the claim before."""
     world.status(task, fault["when"], seconds=90)
@@ -189,7 +182,7 @@ def _hold(world: World, task: str, expect: dict[str, Any], name: str, first_job:
         reasons = [job_reason(one) for one in world.jobs(task)]
         if "job" in expect and (reasons if expect["job"] == "none" else expect["job"] not in reasons):
             return f"jobs {reasons}"
-        if absent := set(expect.get("events", ())) - (seen := _events(world, task)):
+        if absent := set(expect.get("events", ())) - (seen := {one["reason"] for one in world.events(task)}):
             return f"events {absent} among {seen}"
         found = tasks.get(world.session, task)
         if found is None:
