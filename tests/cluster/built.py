@@ -20,6 +20,7 @@ from tests.support import REPOSITORY_ROOT
 SUITE = "bookworm"
 KEPT = 8
 """Builds of an image that stay in the cache: those of a few working trees."""
+OWN_IMAGE = REPOSITORY_ROOT / "images" / "examples" / "own-image"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _HOST = "podstrap.test"
 
@@ -29,6 +30,25 @@ def image(name: str, reference: str = "") -> Image:
     built = tools.once(f"image-{name}-{tools.key(*_inputs())}", lambda folder: _build(name, folder))
     _forget_old(f"image-{name}-")
     return read(built / "oci", reference or f"{_HOST}/{name}:1")
+
+
+def own_image() -> Image:
+    """The example of images/examples/own-image, on this working tree's task image."""
+    dockerfile = (OWN_IMAGE / "Dockerfile").read_bytes()
+
+    def make(folder: Path) -> None:
+        words: list[str | Path] = ["buildah", "build", "--isolation", "chroot", "--quiet", "--layers"]
+        if _CERTIFICATES.exists():  # its downloads go through whatever this machine goes through
+            (folder / "pip.conf").write_text(f"[global]\ncert = {_CERTIFICATES}\n")
+            mounts = (f"{_CERTIFICATES}:{_CERTIFICATES}:ro", f"{folder / 'pip.conf'}:/etc/pip.conf:ro")
+            words += [word for mount in mounts for word in ("--volume", mount)]
+        reference = f"{_HOST}/own-image:kept"
+        tools.run([*words, "--build-arg", f"BASE={build('task', 'kept')}", "--tag", reference, OWN_IMAGE])
+        export(reference, folder / "oci")
+
+    made = tools.once(f"image-own-{tools.key(dockerfile, *_inputs())}", make)
+    _forget_old("image-own-")
+    return read(made / "oci", f"{_HOST}/own-image:1")
 
 
 def read(layout: Path, reference: str) -> Image:
