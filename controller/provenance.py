@@ -14,7 +14,7 @@ from typing import Any
 
 from clearml_api.models import Task
 from controller import docker_args, job_template, job_template_keys
-from controller.merge import MERGE_KEYS, merged
+from controller.merge import merged, name_of
 from controller.provenance_settings import deciding
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
@@ -22,6 +22,7 @@ from controller.settings_values import Template
 from controller.settings_yaml import Key
 
 _POD = "spec.template."
+_MAIN_NAME = f"{_POD}spec.containers[{job_template_keys.CONTAINER}].name"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ class Mark:
 
     def __eq__(self, other: object) -> bool:
         return bool(self.value == (other.value if isinstance(other, Mark) else other))
+
+    def __str__(self) -> str:
+        return str(self.value)
 
     def __hash__(self) -> int:
         return hash(self.value)
@@ -93,11 +97,9 @@ def leaves(value: Any, path: str = "", name: str = "") -> Iterator[tuple[str, An
             dot = "." if path else ""
             yield from leaves(inner, f"{path}{dot}{key}", str(key))
     elif isinstance(value, (list, tuple)) and value:
-        key = MERGE_KEYS.get(name)
         for index, item in enumerate(value):
-            found = item.get(key) if key and isinstance(item, Mapping) else None
-            mark = index if found is None else getattr(found, "value", found)
-            yield from leaves(item, f"{path}[{mark}]")
+            found = name_of(name, item)
+            yield from leaves(item, f"{path}[{index if found is None else found}]")
     else:
         yield path, value
 
@@ -149,16 +151,18 @@ def _origin(
     mark = operators.get(inner)
     if isinstance(mark, Mark) and _same(mark.value, value):
         return mark.origin
-    if mark in ({}, []) and mark == value:
+    unmarked = inner in operators and not isinstance(mark, Mark)
+    if inner == _MAIN_NAME:
+        return None
+    if unmarked and mark == value:
         return _beside(inner, operators)
-    plainly_ours = inner in operators and not isinstance(mark, Mark)  # the container's name
-    if inner in theirs and not plainly_ours and _same(theirs[inner][0], value):
+    if inner in theirs and not unmarked and _same(theirs[inner][0], value):
         return Origin("task", (), theirs[inner][1])
     return None
 
 
 def _beside(path: str, operators: Mapping[str, Any]) -> Origin | None:
-    """Of what holds nothing (`emptyDir: {}`) and so has no mark: the origin of its neighbour."""
+    """Of what has no mark, as it holds nothing (`emptyDir: {}`) or was made of others: the origin of its neighbour."""
     parent = path.rpartition(".")[0]
     marks = (mark for other, mark in operators.items() if other.startswith(f"{parent}.") and isinstance(mark, Mark))
     return next((mark.origin for mark in marks), None)
