@@ -399,7 +399,7 @@ def test_every_chart_key_together_is_a_manifest_that_kubernetes_takes() -> None:
         "labels": {"a": "b"}, "annotations": {"c": "d"},
         "initContainers": [
             {"name": "init", "image": "busybox", "resources": {"limits": {"cpu": 1}}},
-            {"name": "sidecar", "image": "proxy", "restartPolicy": "Always", "resources": {"limits": {"memory": 2**30}}},
+            {"name": "sidecar", "image": "proxy", "restartPolicy": "Always", "resources": {"limits": {"memory": 2**9}}},
         ],
         "schedulerName": "volcano", "priorityClassName": "high", "runtimeClassName": "nvidia",
         "volumes": [{"name": "data", "nfs": {"server": "192.168.0.1", "path": "/var/nfs"}}],
