@@ -15,12 +15,13 @@ from bootstrap.pod import Pod
 from bootstrap.prepared import Checkout, TaskEnvironment
 from bootstrap.process import TaskProcess
 from bootstrap.summary import LargestChild, Summary, peak_property
-from bootstrap.timeline import FIRST_LINE, TIMELINE
+from bootstrap.timeline import FIRST_LINE
 from clearml_api import tasks, workers
 from clearml_api.errors import ApiError
 from clearml_api.session import ONCE, Bounds
 from protocol.errors import PodstrapError
 from protocol.termination import Outcome
+from protocol.timeline import TIMELINE
 
 if TYPE_CHECKING:
     from bootstrap.monitor.sampler import Sampler
@@ -147,10 +148,14 @@ class Telling:
         pod.words.end(ending, reported=False)
         self._facts.update(summary.properties())
         self._report_facts()
+        if ending.outcome is Outcome.FAILED and pod.settings.retries_left > 0:
+            pod.console.tell("its queue tries failed tasks again: the controller puts it back (retryOwnFailures)")
         flushed = pod.reporter.finish(seconds_left)
-        told = ending if ending.outcome is Outcome.DISRUPTED else self._set_status(ending, seconds_left)
+        again = ending.outcome is Outcome.FAILED and pod.settings.retries_left > 0
+        left = again or ending.outcome is Outcome.DISRUPTED  # to the controller, or to the Job's next pod
+        told = ending if left else self._set_status(ending, seconds_left)
         ending = told or ending
-        pod.words.end(ending, reported=told is not None and flushed)
+        pod.words.end(ending, reported=told is not None and flushed and not again)
         self._say_goodbye()
         return ending.pod_exit_code
 

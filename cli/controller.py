@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 from cli.facts import add_cluster_arguments
 
 if TYPE_CHECKING:
+    from http.server import ThreadingHTTPServer
     from threading import Event
 
     from clearml_api.session import Session
     from controller.cluster.interface import Cluster
     from controller.cluster.kube_lease import Lease
+    from controller.health import Health
     from controller.leader import Leadership
     from controller.settings import Settings
+    from controller.telemetry import Telemetry
 
 _AGAIN_SECONDS = 2.0
 
@@ -27,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (docs/settings.schema.json)")
     add_cluster_arguments(parser)
     parser.add_argument("--health", metavar="HOST:PORT", help="serve /healthz and /readyz there (:8080: on all)")
+    parser.add_argument(
+        "--metrics", metavar="HOST:PORT", help="serve /metrics there, for Prometheus; may be --health's"
+    )
     parser.add_argument(
         "--drain", action="store_true", help="work until the queues are empty and the Jobs done, then exit 0"
     )
@@ -70,9 +76,12 @@ def run(options: argparse.Namespace) -> int:
         servers = (configuration.api_host, configuration.web_host, configuration.files_host)
         return settings_of(options).with_servers(*servers)
 
-    session = Session(configuration, worker=f"podstrap:{read().instance}")
+    instance = read().instance
+    session = Session(configuration, worker=f"podstrap:{instance}")
+    telemetry = _telemetry(instance) if options.metrics else None
+    session.on_request = telemetry.clearml if telemetry else None
     serve = _locally if options.cluster == "local" else _in_kubernetes
-    return serve(options, read, session, stop)
+    return serve(options, read, session, telemetry, stop)
 
 
 def settings_of(options: argparse.Namespace, own_namespace: Path | None = None) -> Settings:
@@ -94,11 +103,20 @@ def settings_of(options: argparse.Namespace, own_namespace: Path | None = None) 
     )
 
 
+def _telemetry(instance: str) -> Telemetry:
+    from cli.version import installed
+    from controller.telemetry import Telemetry
+
+    return Telemetry(installed(), instance)
+
+
 Read = Callable[[], "Settings"]
 """Makes the settings of the files as they are now."""
 
 
-def _locally(options: argparse.Namespace, read: Read, session: Session, stop: Event) -> int:
+def _locally(
+    options: argparse.Namespace, read: Read, session: Session, telemetry: Telemetry | None, stop: Event
+) -> int:
     from controller.cluster.local import LocalCluster
 
     configuration = session.configuration
@@ -108,10 +126,12 @@ def _locally(options: argparse.Namespace, read: Read, session: Session, stop: Ev
         "CLEARML_API_SECRET_KEY": configuration.secret_key,
     }
     cluster = LocalCluster(state, secrets=secrets)
-    return _serve(options, lambda: _with_local_cache(read(), state), session, cluster, stop, None)
+    return _serve(options, lambda: _with_local_cache(read(), state), session, cluster, stop, None, telemetry)
 
 
-def _in_kubernetes(options: argparse.Namespace, read: Read, session: Session, stop: Event) -> int:
+def _in_kubernetes(
+    options: argparse.Namespace, read: Read, session: Session, telemetry: Telemetry | None, stop: Event
+) -> int:
     """Join the Lease first: its uid is this instance's mark, and a name that serves another server is refused."""
     import os
     import socket
@@ -122,6 +142,7 @@ def _in_kubernetes(options: argparse.Namespace, read: Read, session: Session, st
     from controller.permissions import namespaces
 
     api = Api(options.kubeconfig, options.context)
+    api.on_request = telemetry.kubernetes if telemetry else None
     settings = read().or_in(api.namespace)
     # A container that is restarted in its pod is the same holder and leads on at once; a process elsewhere never is.
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
@@ -129,9 +150,9 @@ def _in_kubernetes(options: argparse.Namespace, read: Read, session: Session, st
     home = _joined(lease, stop)
     if not home:
         return 0
-    cluster = KubernetesCluster(api, settings.instance, namespaces(settings), home)
+    cluster = KubernetesCluster(api, settings.instance, namespaces(settings), home, events=settings.kubernetes_events)
     try:
-        return _serve(options, lambda: read().or_in(api.namespace), session, cluster, stop, lease)
+        return _serve(options, lambda: read().or_in(api.namespace), session, cluster, stop, lease, telemetry)
     finally:
         cluster.close()
 
@@ -161,15 +182,17 @@ def _serve(
     cluster: Cluster,
     stop: Event,
     leadership: Leadership | None,
+    telemetry: Telemetry | None,
 ) -> int:
-    from controller.health import Health, serve
+    from controller.health import Health
+    from controller.observer import NOBODY
     from controller.reload import SettingsFiles
     from controller.run import run_controller
 
     files = [file for file in (options.config, options.template_yaml, options.overrides_yaml) if file is not None]
     source = SettingsFiles(files, read)
     health = Health()
-    server = serve(health, options.health) if options.health else None
+    servers = _pages(options, health, telemetry)
     try:
         return run_controller(
             source.taken,
@@ -181,11 +204,22 @@ def _serve(
             stop=stop,
             leadership=leadership,
             health=health,
+            observer=telemetry or NOBODY,
             files=source,
         )
     finally:
-        if server:
+        for server in servers:
             server.server_close()
+
+
+def _pages(options: argparse.Namespace, health: Health, telemetry: Telemetry | None) -> list[ThreadingHTTPServer]:
+    """On one address or two."""
+    from controller import pages
+
+    wanted: dict[str, pages.Pages] = {options.health: pages.of_health(health)} if options.health else {}
+    if telemetry:
+        wanted[options.metrics] = {**wanted.get(options.metrics, {}), **pages.of_metrics(telemetry.text)}
+    return [pages.serve(found, address) for address, found in wanted.items()]
 
 
 def _with_local_cache(settings: Settings, state: Path) -> Settings:

@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--queue", required=True, metavar="Q", help="the queue's name or id")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (default: only the built-in ones)")
+    parser.add_argument(
+        "--kubernetes", metavar="VERSION", default="1.35", help="of the cluster's API server (default: 1.35 or newer)"
+    )
     parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml")
     parser.add_argument(
         "--explain", action="store_true", help="say of each value where it came from, and which rules hold"
@@ -36,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     task, queue = _task_and_queue(options.task, options.queue)
     key = _queue_key(settings, queue)
     queue_settings = settings.queues[key]
-    manifest = _manifest(task, queue, settings, queue_settings)
+    manifest = _manifest(task, queue, settings, queue_settings, options.kubernetes)
     if options.explain:
         from cli.render_explained import explained
 
@@ -49,10 +52,12 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _manifest(task: Task, queue: Queue, settings: Settings, queue_settings: QueueSettings) -> dict[str, Any]:
+def _manifest(
+    task: Task, queue: Queue, settings: Settings, queue_settings: QueueSettings, version: str
+) -> dict[str, Any]:
     from datetime import datetime, timezone
 
-    from controller import job_template
+    from controller import injection, job_template
 
     now = datetime.now(timezone.utc)
     entry = next((entry for entry in queue.entries if entry.task == task.id), None)
@@ -65,7 +70,19 @@ def _manifest(task: Task, queue: Queue, settings: Settings, queue_settings: Queu
         settings=settings,
         queue=queue_settings,
         now=now,
+        injections=injection.offered(_version(version)),
     )
+
+
+def _version(text: str) -> tuple[int, int]:
+    import re
+
+    from protocol.errors import ConfigError
+
+    found = re.match(r"v?(\d+)\.(\d+)", text)
+    if not found:
+        raise ConfigError(f"{text!r} is no version of Kubernetes", hint="such as 1.34, as `kubectl version` says it")
+    return int(found[1]), int(found[2])
 
 
 def _only(queue: str) -> str:

@@ -1,149 +1,134 @@
-"""Why a pod ended, in words for a person, and whose fault it was: the infrastructure's, the task's or the settings'.
+"""Why a Job that is over ended: the word for it, a sentence for a person, and so whose fault it was.
 
 Pure: facts in, `Diagnosis` out. The order of the rules is the order of trust: bootstrap's own last words first, then
-what the cluster says about the Job, the pod and the container, then the bare exit code.
+what the cluster says about the Job, the pod and the container, then the bare exit code. `waiting` is its sister for
+Jobs that live.
 """
 
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
-from enum import Enum
 
+from controller.notes import StopMark
+from controller.reasons import Diagnosis, Reason
 from controller.state import VANISHED, JobFacts, PodFacts
+from controller.waiting import not_started
 from protocol import exit_codes
+from protocol.claim import Claim
 from protocol.termination import Outcome, TerminationMessage
 
-
-class Cause(Enum):
-    """Whose fault an end was; only INFRASTRUCTURE is a reason to run again."""
-
-    NONE = "none"
-    TASK = "task"
-    CONFIG = "config"
-    INFRASTRUCTURE = "infrastructure"
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """A cause and one line (or a few) for a person."""
-
-    cause: Cause
-    reason: str
-    wants_log: bool = False
-    """The facts are thin: the pod's last log lines would help."""
-
-
-_PULL = {
-    "ErrImagePull": "the image cannot be pulled",
-    "ImagePullBackOff": "the image cannot be pulled",
-    "InvalidImageName": "the image's name is not valid",
-    "ErrImageNeverPull": "the image is not on the node and its pull policy is Never",
-    "RegistryUnavailable": "the image's registry does not answer",
-    "ImageInspectError": "the image is damaged",
-}
 _CREATE = {
-    "CreateContainerConfigError": "the container's configuration cannot be used",
-    "CreateContainerError": "the container cannot be created",
-    "RunContainerError": "the container cannot be started",
-    "StartError": "the container's command cannot be started",
-    "ContainerCannotRun": "the container's command cannot be started",
-    "InitContainerFailed": "an init container failed",
+    "CreateContainerConfigError": (Reason.CONTAINER_CONFIG_ERROR, "the container's configuration cannot be used"),
+    "CreateContainerError": (Reason.CONTAINER_CREATE_ERROR, "the container cannot be created"),
+    "RunContainerError": (Reason.START_FAILED, "the container cannot be started"),
+    "StartError": (Reason.START_FAILED, "the container's command cannot be started"),
+    "ContainerCannotRun": (Reason.START_FAILED, "the container's command cannot be started"),
+    "InitContainerFailed": (Reason.INIT_CONTAINER_FAILED, "an init container failed"),
 }
 _TAKEN = {
-    "Evicted": "evicted",
-    "Preempting": "preempted",
-    "Preempted": "preempted",
-    "NodeLost": "node lost",
-    "NodeShutdown": "the node shut down",
-    "Terminated": "the node shut down",
-    "Shutdown": "the node shut down",
-    "UnexpectedAdmissionError": "the node did not admit the pod",
-    "NodeAffinity": "the node did not admit the pod",
-    "OutOfcpu": "the node had no room for the pod",
-    "OutOfmemory": "the node had no room for the pod",
-    "OutOfpods": "the node had no room for the pod",
+    "Evicted": (Reason.EVICTED, "evicted"),
+    "Preempting": (Reason.PREEMPTED, "preempted"),
+    "Preempted": (Reason.PREEMPTED, "preempted"),
+    "NodeLost": (Reason.NODE_LOST, "node lost"),
+    "NodeShutdown": (Reason.NODE_SHUTDOWN, "the node shut down"),
+    "Terminated": (Reason.NODE_SHUTDOWN, "the node shut down"),
+    "Shutdown": (Reason.NODE_SHUTDOWN, "the node shut down"),
+    "UnexpectedAdmissionError": (Reason.NODE_REFUSED, "the node did not admit the pod"),
+    "NodeAffinity": (Reason.NODE_REFUSED, "the node did not admit the pod"),
+    "OutOfcpu": (Reason.NODE_REFUSED, "the node had no room for the pod"),
+    "OutOfmemory": (Reason.NODE_REFUSED, "the node had no room for the pod"),
+    "OutOfpods": (Reason.NODE_REFUSED, "the node had no room for the pod"),
 }
 _DISRUPTION = {
-    "EvictionByEvictionAPI": "evicted through the Eviction API",
-    "PreemptionByScheduler": "preempted by a pod of higher priority",
-    "DeletionByTaintManager": "removed from a tainted node",
-    "DeletionByPodGC": "node lost: its node does not exist any more",
-    "TerminationByKubelet": "ended by the node (eviction, shutdown or preemption)",
+    "EvictionByEvictionAPI": (Reason.EVICTED, "evicted through the Eviction API"),
+    "PreemptionByScheduler": (Reason.PREEMPTED, "preempted by a pod of higher priority"),
+    "DeletionByTaintManager": (Reason.NODE_TAINTED, "removed from a tainted node"),
+    "DeletionByPodGC": (Reason.NODE_LOST, "node lost: its node does not exist any more"),
+    "TerminationByKubelet": (Reason.DISRUPTED, "ended by the node (eviction, shutdown or preemption)"),
 }
+_RUN_PHASES = ("", "run", "report")
+"""Of a TerminationMessage: before them the task is only prepared."""
 
 
-def diagnose(job: JobFacts) -> Diagnosis:
-    """Why a Job that is over ended."""
+def diagnose(job: JobFacts, claim: Claim | None = None) -> Diagnosis:
+    """Why a Job that is over ended. `claim`: its task's, where it was read."""
     pod = job.last_pod
     words = pod.last_words if pod else None
+    if (mark := job.mark) and not _began_after_all(job, mark, claim):
+        return mark.diagnosis
     if words and words.outcome in (Outcome.COMPLETED, Outcome.FAILED, Outcome.STOPPED):
         return _said(words)
     if job.end and job.end.reason == "DeadlineExceeded":  # its pods were told to go, and say "disrupted"
-        return Diagnosis(Cause.TASK, f"deadline: {job.end.message or 'it ran longer than activeDeadlineSeconds'}")
+        text = f"deadline: {job.end.message or 'it ran longer than activeDeadlineSeconds'}"
+        return Diagnosis(Reason.DEADLINE_EXCEEDED, text)
     if words and words.outcome is not Outcome.RUNNING:
         return _said(words)
     if pod is None:
         return _without_pod(job)
     if taken := _taken(pod):
-        return Diagnosis(Cause.INFRASTRUCTURE, taken)
+        return taken
     if pod.reason == "OOMKilled":
-        return Diagnosis(Cause.TASK, _out_of_memory(pod, words))
-    if setup := _setup(pod.reason, pod.message) or _setup(pod.waiting_reason, pod.waiting_message):
-        return Diagnosis(Cause.CONFIG, setup)
+        return Diagnosis(Reason.OOM_KILLED, _out_of_memory(pod, words))
+    if setup := _setup(pod):
+        return setup
+    if job.end and not job.vanished and not job.stopped and (never := not_started(pod)):
+        return never
     if pod.may_act or pod.exit_code is None:
-        return Diagnosis(Cause.INFRASTRUCTURE, "pod deleted before it ended")
+        return Diagnosis(Reason.POD_DELETED, "pod deleted before it ended")
     return _by_exit_code(pod, words)
 
 
-def waiting(job: JobFacts) -> str:
-    """Why a Job that lives does not run yet, for the task's status message; empty when there is nothing to say."""
-    pod = job.last_pod
-    if job.no_pod_why and not (pod and pod.may_act):
-        return f"its pod cannot be made: {job.no_pod_why}"
-    if pod is None or not pod.may_act or pod.phase != "Pending" or not pod.waiting_reason:
-        return ""
-    if pod.waiting_reason in ("ContainerCreating", "PodInitializing"):
-        return ""
-    if setup := _setup(pod.waiting_reason, pod.waiting_message):
-        return setup
-    if pod.waiting_reason == "Unschedulable":
-        return f"unschedulable: {pod.waiting_message}"
-    return f"{pod.waiting_reason}: {pod.waiting_message}".rstrip(": ")
+def _began_after_all(job: JobFacts, mark: StopMark, claim: Claim | None) -> bool:
+    """Whether a pod of it started, or claimed the task, in the moment in which we stopped it for not starting.
+
+    A pod's exit code is no sign: a kubelet gives one (137) to a container that never was.
+    """
+    if claim is not None and claim.job_uid == job.uid and claim.pod != mark.holder:
+        return True
+    return any(pod.started is not None or pod.last_words is not None for pod in job.pods if pod.name == mark.pod)
 
 
 def _said(words: TerminationMessage) -> Diagnosis:
     if words.outcome is Outcome.FAILED:
         reason = words.reason or f"exit code {words.exit_code}"
         if words.phase == "claim":
-            return Diagnosis(Cause.CONFIG, reason)
-        return Diagnosis(Cause.TASK, reason)
+            return Diagnosis(Reason.CLAIM_FAILED, reason)
+        if reason.startswith("OOMKilled"):
+            return Diagnosis(Reason.OOM_KILLED, reason)
+        return Diagnosis(Reason.TASK_FAILED if words.phase in _RUN_PHASES else Reason.SETUP_FAILED, reason)
     if words.outcome is Outcome.DISRUPTED:
-        return Diagnosis(Cause.INFRASTRUCTURE, words.reason or "taken away by the infrastructure")
-    return Diagnosis(Cause.NONE, words.reason or words.outcome.value)
+        return Diagnosis(Reason.DISRUPTED, words.reason or "taken away by the infrastructure")
+    ends = {Outcome.COMPLETED: Reason.COMPLETED, Outcome.STOPPED: Reason.ABORTED}
+    return Diagnosis(ends.get(words.outcome, Reason.CLAIM_LOST), words.reason or words.outcome.value)
 
 
 def _without_pod(job: JobFacts) -> Diagnosis:
     if job.end is None or job.end.reason in (VANISHED, "") or job.stopped:
-        return Diagnosis(Cause.INFRASTRUCTURE, "the Job was deleted" if job.end else "the Job was stopped")
+        if job.end:
+            return Diagnosis(Reason.JOB_DELETED, "the Job was deleted")
+        return Diagnosis(Reason.JOB_STOPPED, "the Job was stopped")
     text = f"{job.end.reason}: {job.end.message}".rstrip(": ")
-    return Diagnosis(Cause.INFRASTRUCTURE, f"the Job ended and its pod is gone ({text})")
+    return Diagnosis(Reason.JOB_ENDED, f"the Job ended and its pod is gone ({text})")
 
 
-def _taken(pod: PodFacts) -> str:
-    """What of the infrastructure took the pod; empty when nothing did."""
+def _taken(pod: PodFacts) -> Diagnosis | None:
+    """What of the infrastructure took the pod; None when nothing did."""
     if pod.reason in _TAKEN:
-        return _join(_TAKEN[pod.reason], pod.message)
+        word, text = _TAKEN[pod.reason]
+        return Diagnosis(word, _join(text, pod.message))
     if pod.disruption:
-        return _join(_DISRUPTION.get(pod.disruption, pod.disruption), pod.message)
+        word, text = _DISRUPTION.get(pod.disruption, (Reason.DISRUPTED, pod.disruption))
+        return Diagnosis(word, _join(text, pod.message))
     if pod.exit_code == exit_codes.DISRUPTED:
-        return f"pod deleted or taken away (exit code {exit_codes.DISRUPTED})"
-    return ""
+        return Diagnosis(Reason.POD_DELETED, f"pod deleted or taken away (exit code {exit_codes.DISRUPTED})")
+    return None
 
 
-def _setup(reason: str, message: str) -> str:
-    said = _PULL.get(reason) or _CREATE.get(reason)
-    return _join(f"{said} ({reason})", message) if said else ""
+def _setup(pod: PodFacts) -> Diagnosis | None:
+    if pod.reason not in _CREATE:
+        return None
+    word, text = _CREATE[pod.reason]
+    return Diagnosis(word, _join(f"{text} ({pod.reason})", pod.message))
 
 
 def _out_of_memory(pod: PodFacts, words: TerminationMessage | None) -> str:
@@ -162,12 +147,14 @@ def _by_exit_code(pod: PodFacts, words: TerminationMessage | None) -> Diagnosis:
     number = pod.signal or (code - 128 if 128 < code < 128 + signal.NSIG else 0)
     if number:
         text = f"killed by signal {number} ({signal_name(number)}){phase} without a last word"
-        return Diagnosis(Cause.INFRASTRUCTURE, text, wants_log=True)
+        return Diagnosis(Reason.KILLED, text, wants_log=True)
     if code == 0:
-        return Diagnosis(Cause.TASK, f"the pod ended with 0{phase} and did not say how the task ended", wants_log=True)
+        silent = f"the pod ended with 0{phase} and did not say how the task ended"
+        return Diagnosis(Reason.NO_LAST_WORD, silent, wants_log=True)
     if words is None:
-        return Diagnosis(Cause.CONFIG, f"the pod ended with exit code {code} before it began", wants_log=True)
-    return Diagnosis(Cause.TASK, f"the pod ended with exit code {code}{phase} without a last word", wants_log=True)
+        return Diagnosis(Reason.NEVER_BEGAN, f"the pod ended with exit code {code} before it began", wants_log=True)
+    text = f"the pod ended with exit code {code}{phase} without a last word"
+    return Diagnosis(Reason.NO_LAST_WORD, text, wants_log=True)
 
 
 def signal_name(number: int) -> str:

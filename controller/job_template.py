@@ -15,14 +15,16 @@ from datetime import datetime
 from typing import Any, get_args
 
 from clearml_api.models import Task
-from controller import docker_args, job_template_keys, job_template_resources, rules
+from controller import docker_args, injection, job_template_keys, job_template_resources, rules
 from controller.job_template_keys import CONTAINER
 from controller.job_template_owned import Attempt, failure_policy, finished
 from controller.merge import merged
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.settings_values import Engine, Template
+from controller.state import IMAGE_VOLUME, INIT_CONTAINER
 from protocol.errors import ConfigError
+from protocol.folder import HOME
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,1023}")
@@ -48,10 +50,19 @@ def render(
     now: datetime,
     history: Sequence[str] = (),
     home: str = "",
+    injections: tuple[str, ...] = (IMAGE_VOLUME, INIT_CONTAINER),
+    refused: str = "",
 ) -> dict[str, Any]:
-    """The Job (batch/v1) of one attempt at a task. Raises TemplateError naming queue, key and reason."""
+    """The Job (batch/v1) of one attempt at a task. Raises TemplateError naming queue, key and reason.
+
+    `injections`: ClusterState's. `refused`: why an earlier attempt's image volume was refused; empty when none was.
+    """
     engine = _engine(task, settings, queue, queue_name)
-    this = Attempt(task, queue_id, queue_name, added, attempt, now, settings, queue, history, home, engine)
+    this = Attempt(
+        task, queue_id, queue_name, added, attempt, now, settings, queue, history, home, engine,
+        _injection(task, settings, queue, queue_name) if injections else "never",
+        injection.method(queue.injection_method or settings.injection_method, injections), refused,
+    )  # fmt: skip
     for what, value in (("task", task.id), ("queue", queue_id)):
         if not _LABEL_VALUE.fullmatch(value):
             raise TemplateError(f"The {what}'s id {value[:80]!r} cannot be a Kubernetes label")
@@ -123,6 +134,12 @@ def _engine(task: Task, settings: Settings, queue: QueueSettings, queue_name: st
     return said[-1] if said else queue.engine or settings.engine
 
 
+def _injection(task: Task, settings: Settings, queue: QueueSettings, queue_name: str) -> str:
+    """auto, always or never: of the last rule that says it, the queue, the file."""
+    said = [rule.injection for _, rule in rules.holding(settings, task, queue_name) if rule.injection]
+    return said[-1] if said else queue.injection or settings.injection
+
+
 def _over(pod: dict[str, Any], template: Template, where: str, queue_name: str) -> dict[str, Any]:
     reading = job_template_keys.read(template)
     if reading.problems:
@@ -134,7 +151,7 @@ def _over(pod: dict[str, Any], template: Template, where: str, queue_name: str) 
 
 def allowed(settings: Settings) -> docker_args.Allowed:
     """What tasks may ask for."""
-    own = (settings.work_path, settings.cache.mount_path)
+    own = (settings.work_path, settings.cache.mount_path, str(HOME))
     return docker_args.Allowed(settings.allowed_host_paths, settings.allow_privileged, own)
 
 
@@ -183,13 +200,17 @@ def _context(
 
 
 def _refuse_own_mounts(pod: Mapping[str, Any], settings: Settings, queue_name: str) -> None:
-    own = {settings.work_path.rstrip("/"): "workPath", settings.cache.mount_path.rstrip("/"): "cache"}
+    own = {
+        settings.work_path.rstrip("/"): "workPath of the settings decides about it",
+        settings.cache.mount_path.rstrip("/"): "cache of the settings decides about it",
+        str(HOME): "podstrap's own programs are there",
+    }
     for index, mount in enumerate(pod["spec"]["containers"][0].get("volumeMounts") or ()):
         path = str(mount.get("mountPath")).rstrip("/")
         if path in own:
             raise TemplateError(
                 f"Queue {queue_name}: volumeMounts[{index}].mountPath: {path} is podstrap's own and cannot be set",
-                hint=f"{own[path]} of the settings decides about it",
+                hint=own[path],
             )
 
 

@@ -18,6 +18,7 @@ from controller import job_template
 from controller.acting import perform
 from controller.actions import Action, CreateJob, FailQueued
 from controller.cluster.interface import Cluster, Refused
+from controller.observer import NOBODY, Observer
 from controller.plan import Plan, plan
 from controller.plan_queues import Render
 from controller.reading import Reader
@@ -69,6 +70,7 @@ class Loop:
     """Asked before each action: false ends the round, the rest is left to whoever may."""
     failed: set[str] = field(default_factory=set)
     """Tasks that ended failed while this controller saw to them."""
+    observer: Observer = NOBODY
 
     def __post_init__(self) -> None:
         self._reader = Reader(self.settings, self.session, self.cluster)
@@ -88,12 +90,17 @@ class Loop:
         decided = plan(state, self.settings, self.render)
         self._reader.learn(state, decided)
         self._count_failed(state, decided)
+        self.observer.decided(state, self.settings, decided)
         created, put_aside = 0, len(self._reader.refusals)
         for action in decided.actions:
             if not self.may_act():
                 break
             created += self._try(action) and isinstance(action, CreateJob)
         refused = len(self._reader.refusals) - put_aside
+        for telling in decided.tellings:
+            if not self.may_act():
+                break
+            self._try(telling)
         if minute:
             self._minute_at = self.monotonic()
         living = sum(1 for job in state.jobs if not job.over)
@@ -104,19 +111,24 @@ class Loop:
     def _try(self, action: Action) -> bool:
         """Whether it was done."""
         key = f"{type(action).__name__} {action.task}"
+        result = "failed"
         try:
             perform(action, self.session, self.cluster)
             self._complaints.pop(key, None)
+            result = "done"
             return True
         except _OUTAGE:
             raise
         except Refused as error:
+            result = "refused"
             if isinstance(action, CreateJob):
                 until = self.now() + timedelta(seconds=_REFUSED_SECONDS)
                 self._reader.refusals[action.name] = Refusal(str(error), until)
             self._complain(key, action, error)
         except PodstrapError as error:
             self._complain(key, action, error)
+        finally:
+            self.observer.acted(action, result)
         return False
 
     def _complain(self, key: str, action: Action, error: PodstrapError) -> None:

@@ -9,8 +9,8 @@ from clearml_api.models import Task
 from controller.actions import (
     SetMessage,
 )
-from controller.diagnosis import Diagnosis
 from controller.queue_names import key_of
+from controller.reasons import Diagnosis
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.state import JobFacts, Place, State
@@ -18,6 +18,8 @@ from protocol.claim import started_by
 from protocol.names import added_millis
 
 NEVER_BEGAN = "failed before it began"
+STOPPING = "stopping"
+"""The status message by which the server asks a worker to end its task (tasks.stop)."""
 
 
 class View:
@@ -105,10 +107,10 @@ def own(job: JobFacts, places: Sequence[Place]) -> bool:
     return Place(job.queue, job.added) in places
 
 
-def say(task: Task, message: str) -> Iterator[SetMessage]:
+def say(task: Task, why: Diagnosis, *, console: bool = False) -> Iterator[SetMessage]:
     """Put a reason on a waiting task, only when it is another than the one that stands there."""
-    if task.status == "queued" and task.status_message != message:
-        yield SetMessage(task.id, message)
+    if task.status == "queued" and task.status_message != why.reason:
+        yield SetMessage(task.id, why.reason, why.word, console)
 
 
 def attempt_line(attempt: int, found: Diagnosis) -> str:

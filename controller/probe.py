@@ -22,6 +22,7 @@ from controller.provenance import Explained
 from controller.settings import Settings
 from controller.settings_file import Places
 from controller.settings_yaml import Key, dotted
+from controller.state import INIT_CONTAINER
 from protocol.errors import ConfigError
 
 TASK = "podstrap-probe"
@@ -119,7 +120,7 @@ def _of_probe(
     try:
         manifest = job_template.render(
             probe.task, queue_id=_QUEUE_ID, queue_name=name, added=now, attempt=1, settings=settings, queue=queue,
-            now=now,
+            now=now, injections=(INIT_CONTAINER,),  # which every API server takes
         )  # fmt: skip
     except ConfigError as error:
         yield Finding(str(probe), str(error))

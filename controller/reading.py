@@ -16,17 +16,22 @@ from datetime import datetime, timedelta
 
 from clearml_api import queues, tasks
 from clearml_api.errors import QUEUE_NAME_TAKEN, ApiError
-from clearml_api.models import ENDED, Task
+from clearml_api.models import ENDED, Queue, Task
 from clearml_api.session import Session
 from controller import queue_names, rules
 from controller.acting import CALL
 from controller.cluster.interface import Cluster
-from controller.diagnosis import waiting
+from controller.patience import overdue
 from controller.plan import Plan, in_doubt, wants_places
+from controller.plan_living import untold
+from controller.plan_lost import worth_a_look
 from controller.plan_queues import MAX_NEW_JOBS
 from controller.plan_view import own
+from controller.reasons import Diagnosis
 from controller.settings import Settings
+from controller.settings_queue import QueueSettings
 from controller.state import VANISHED, JobEnd, JobFacts, Place, PodFacts, QueueFacts, Refusal, State, places_of
+from controller.waiting import waiting
 from protocol import labels
 from protocol.claim import Claim
 from protocol.names import added_millis
@@ -38,6 +43,8 @@ MARGIN = 8
 _LOST_SECONDS = 5.0
 """A claim whose Job we have not seen for so long is one whose Job is gone."""
 _ALL_ENTRIES = 1_000_000
+_COUNTED = 10_000
+"""Entries of a queue that are counted once a minute, in the request that is made anyway."""
 _MOST_EXTRA = 100_000
 
 
@@ -58,8 +65,9 @@ class Reader:
         self._claims_without_job: dict[str, tuple[datetime, JobFacts]] = {}
         """Job uid -> since when we know of a claim by it without seeing it, and the Job as its claim describes it."""
         self._doubts: dict[str, tuple[object, datetime]] = {}
-        self._said: dict[str, str] = {}
+        self._said: dict[str, Diagnosis | None] = {}
         """Living Job uid -> why it waits, as of the last round."""
+        self._depths: dict[str, int] = {}
         self._extra = 0
         self.refusals: dict[str, Refusal] = {}
 
@@ -77,12 +85,13 @@ class Reader:
         if minute and cluster.home:
             self._look_for_lost(cluster.home, jobs, now)
         limit = self._limit(jobs)
-        found = self._queues(limit)
-        asked = frozenset(self._interesting(jobs, found, minute=minute))
+        found = self._queues(limit, minute=minute)
+        asked = frozenset(self._interesting(jobs, found, now, minute=minute))
         fields = (*tasks.MANIFEST, *(tasks.NAMES if rules.ask_names(self._settings) else ()))
         known = tasks.get_all(self._session, asked, fields, bounds=CALL) if asked else {}
         self.refusals = {name: one for name, one in self.refusals.items() if one.until > now}
-        state = State(now, jobs, found, known, asked, refusals=self.refusals, home=cluster.home, minute=minute)
+        state = State(now, jobs, found, known, asked, refusals=self.refusals, home=cluster.home,
+                      injections=cluster.injections, minute=minute)  # fmt: skip
         state = replace(state, doubtful_since=self._times_doubts(state))
         if wants_places(state, timedelta(seconds=self._settings.orphan_grace_seconds)):
             everything = queues.get_all(self._session, max_entries=_ALL_ENTRIES, bounds=CALL)
@@ -131,23 +140,28 @@ class Reader:
         free = MAX_NEW_JOBS if most is None else max(0, min(MAX_NEW_JOBS, most - len(living)))
         return sum(1 for job in living if not job.running) + free + MARGIN + self._extra
 
-    def _queues(self, limit: int) -> tuple[QueueFacts, ...]:
+    def _queues(self, limit: int, *, minute: bool) -> tuple[QueueFacts, ...]:
         """The settings' queues in one request: by their ids once all are known, else the listing of all.
 
         With a pattern among the keys it is always the listing of all: so a new queue is served from the next poll on.
         """
         keys = list(self._settings.queues)
         ids = [self._queue_ids[key] for key in keys if key in self._queue_ids]
-        listing = queues.get_all(self._session, ids if len(ids) == len(keys) else (), max_entries=limit, bounds=CALL)
+        most = max(limit, _COUNTED) if minute else limit
+        listing = queues.get_all(self._session, ids if len(ids) == len(keys) else (), max_entries=most, bounds=CALL)
         served = queue_names.served(keys, listing)
         self._queue_ids = {key: queue.id for key, queue in served if not queue_names.is_pattern(key)}
         self._see_to_missing(queue_names.without_queue(keys, listing))
-        return tuple(
-            QueueFacts(
-                queue.name, queue.id, queue.entries, len(queue.entries) < limit, "" if key == queue.name else key
-            )
-            for key, queue in served
-        )
+        return tuple(self._facts(key, queue, limit, counted=minute) for key, queue in served)
+
+    def _facts(self, key: str, queue: Queue, limit: int, *, counted: bool) -> QueueFacts:
+        depth = len(queue.entries)
+        if not counted and depth >= limit:
+            depth = max(depth, self._depths.get(queue.id, 0))
+        self._depths[queue.id] = depth
+        complete = len(queue.entries) < limit
+        key = "" if key == queue.name else key
+        return QueueFacts(queue.name, queue.id, queue.entries[:limit], complete, depth, key)
 
     def _see_to_missing(self, keys: Mapping[str, str]) -> None:
         """Keys whose settings hold for no queue: made where that may be, else told once."""
@@ -169,7 +183,9 @@ class Reader:
             if error.subcode != QUEUE_NAME_TAKEN:
                 raise
 
-    def _interesting(self, jobs: Iterable[JobFacts], found: Iterable[QueueFacts], *, minute: bool) -> Iterable[str]:
+    def _interesting(
+        self, jobs: Iterable[JobFacts], found: Iterable[QueueFacts], now: datetime, *, minute: bool
+    ) -> Iterable[str]:
         """Tasks of Jobs that are over and not settled, of living ones to which something may have happened, and the
         first entries that wait for a Job."""
         living = [job for job in jobs if not job.over]
@@ -179,7 +195,9 @@ class Reader:
             for entry in queue.entries:
                 places.setdefault(entry.task, []).append(Place(queue.id, added_millis(entry.added)))
         for job in jobs:
-            if job.task and (job.uid not in self._settled if job.over else minute or self._suspicious(job, places)):
+            if not job.task or (job.over and job.uid in self._settled):
+                continue
+            if job.over or minute or self._suspicious(job, places, now):
                 yield job.task
         self._said = {job.uid: waiting(job) for job in living}
         for queue in found:
@@ -189,15 +207,23 @@ class Reader:
             free = [entry.task for entry in queue.entries if entry.task not in busy]
             yield from free[: min(room, MAX_NEW_JOBS) + MARGIN + self._extra]
 
-    def _suspicious(self, job: JobFacts, places: Mapping[str, list[Place]]) -> bool:
+    def _suspicious(self, job: JobFacts, places: Mapping[str, list[Place]], now: datetime) -> bool:
         """Whether a living Job's task may have changed in a way that is ours to see to before the minute is over.
 
         One that waits in its place still is queued; one that runs is its pod's to watch.
         """
         waits = places.get(job.task)
         if not waits:
-            return not job.running
-        return not own(job, waits) or waiting(job) != self._said.get(job.uid, "")
+            if not job.running or untold(job, now) is not None:
+                return True
+            return worth_a_look(job, self._policy(job), now)
+        if not own(job, waits) or waiting(job) != self._said.get(job.uid):
+            return True
+        return untold(job, now) is not None or overdue(job, self._policy(job), now) is not None
+
+    def _policy(self, job: JobFacts) -> QueueSettings:
+        key = queue_names.key_of(self._settings.queues, job.queue_name, job.queue)
+        return QueueSettings() if key is None else self._settings.queues[key]
 
     def _times_doubts(self, state: State) -> dict[str, datetime]:
         by_uid = {job.uid: job for job in state.jobs}
@@ -226,6 +252,8 @@ def _of_claim(task: Task, claim: Claim) -> JobFacts:
 
 def _vanished(job: JobFacts, now: datetime) -> JobFacts:
     """A Job that somebody deleted: nothing of it acts any more."""
+    if job.vanished:
+        return job  # as of when it was missed
     end = JobEnd(succeeded=False, reason=VANISHED, message="the Job was deleted", at=now)
     return replace(job, end=end, pods=tuple(_gone(pod) for pod in job.pods))
 

@@ -17,6 +17,7 @@ from controller.cluster.interface import Cluster, ClusterError
 from controller.health import Health
 from controller.leader import NAMESPACES, NOTE, Alone, Leadership
 from controller.loop import Loop, Round
+from controller.observer import NOBODY, Observer
 from controller.permissions import namespaces
 from controller.plan_queues import MAX_NEW_JOBS
 from controller.probing import Probing
@@ -45,6 +46,7 @@ def run_controller(
     stop: threading.Event,
     leadership: Leadership | None = None,
     health: Health | None = None,
+    observer: Observer = NOBODY,
     files: SettingsFiles | None = None,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> int:
@@ -69,13 +71,13 @@ def run_controller(
             if begun >= end:
                 log.error("drain-timeout seconds=%s", timeout)
                 return exit_codes.DRAIN_TIMEOUT
-            if files is not None:
-                new = files.look(lambda one: cluster.cover(namespaces(one)))
-                if new is not None:
-                    settings = new
-                    if loop is not None:
-                        loop.take(settings)
-            if not leadership.wait(_SLICE_SECONDS):
+            if files is not None and (new := _reload(files, cluster, observer)) is not None:
+                settings = new
+                if loop is not None:
+                    loop.take(settings)
+            leads = leadership.wait(_SLICE_SECONDS)
+            observer.leads(leads)
+            if not leads:
                 loop = None
                 health.ready(leadership.trouble)
                 continue
@@ -83,7 +85,9 @@ def run_controller(
                 _cover_inherited(cluster, leadership)
                 probing = Probing(cluster, monotonic)
                 may_act = _may_act(leadership, stop)
-                loop = Loop(settings, session, cluster, monotonic=monotonic, may_act=may_act, failed=failed)
+                loop = Loop(
+                    settings, session, cluster, monotonic=monotonic, may_act=may_act, failed=failed, observer=observer
+                )
             probing.see_to(settings, files.places if files else lambda: None)
             _tell(files.trouble if files else "", probing.found, leadership, health)
             done = _round(loop, outage)
@@ -100,6 +104,15 @@ def run_controller(
         leadership.release()
     log.info("stopped")
     return exit_codes.INTERRUPTED if drain else exit_codes.OK
+
+
+def _reload(files: SettingsFiles, cluster: Cluster, observer: Observer) -> Settings | None:
+    """Settings of files that have changed and can be used."""
+    before = files.trouble
+    new = files.look(lambda one: cluster.cover(namespaces(one)))
+    if new is not None or files.trouble != before:
+        observer.settings_taken(not files.trouble)
+    return new
 
 
 def _tell(trouble: str, refused: str, leadership: Leadership, health: Health) -> None:
@@ -132,19 +145,21 @@ class _Outage:
         self._failures = 0
         self.why = ""
         """The last round's error; empty when there was none."""
+        self.kind = ""
+        """The name of its class."""
 
     def failed(self, error: PodstrapError) -> None:
         self._failures += 1
         self.why = str(error)[:_REASON_LENGTH]
-        kind = type(error).__name__
-        if self._said != kind:
+        self.kind = type(error).__name__
+        if self._said != self.kind:
             log.warning("round-failed error=%r", str(error))
-        self._said = kind
+        self._said = self.kind
 
     def over(self) -> None:
         if self._said:
             log.info("answers-again failed_rounds=%d", self._failures)
-        self._said, self._failures, self.why = "", 0, ""
+        self._said, self._failures, self.why, self.kind = "", 0, "", ""
 
     def pause(self, poll_seconds: float) -> float:
         doubled = poll_seconds * 2.0 ** min(self._failures - 1, 10)
@@ -152,12 +167,15 @@ class _Outage:
 
 
 def _round(loop: Loop, outage: _Outage) -> Round | None:
+    began = loop.monotonic()
     try:
         done = loop.round()
     except PodstrapError as error:
         outage.failed(error)
+        loop.observer.round_over(loop.monotonic() - began, outage.kind)
         return None
     outage.over()
+    loop.observer.round_over(loop.monotonic() - began)
     return done
 
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from clearml_api.models import Queue, QueueEntry, Task
+from controller.notes import Note, StopMark
 from protocol import labels
 from protocol.names import added_millis
 from protocol.termination import TerminationMessage
 
 FINISHED_PHASES = ("Succeeded", "Failed")
+IMAGE_VOLUME, INIT_CONTAINER = "imageVolume", "initContainer"
+"""The ways to bring podstrap into an image that lacks it."""
 VANISHED = "Deleted"
 """The reason of the end of a Job that somebody deleted before its task was settled."""
 
@@ -32,10 +36,14 @@ class PodFacts:
     """Kubernetes' own: Pending, Running, Succeeded, Failed, Unknown."""
     node: str = ""
     created: datetime | None = None
+    scheduled: datetime | None = None
+    """When a node was chosen for it."""
     started: datetime | None = None
     finished: datetime | None = None
     deleting: bool = False
     """It was asked to go; until its phase is final its processes may still act."""
+    gone_by: datetime | None = None
+    """When it should have ended, its grace time included; None while nobody asked it to go."""
     exit_code: int | None = None
     signal: int | None = None
     reason: str = ""
@@ -112,6 +120,11 @@ class JobFacts:
         return self.annotations.get(labels.QUEUE_NAME, "")
 
     @property
+    def injection(self) -> str:
+        """How podstrap was brought into its image: IMAGE_VOLUME, INIT_CONTAINER; empty for a baked one."""
+        return self.annotations.get(labels.INJECTION, "")
+
+    @property
     def added(self) -> int:
         """When its queue entry was added, milliseconds since the epoch; 0 when the label is damaged."""
         return _number(self.labels.get(labels.ADDED, ""))
@@ -120,6 +133,17 @@ class JobFacts:
     def attempt(self) -> int:
         """The attempt that its first pod is."""
         return max(1, _number(self.labels.get(labels.ATTEMPT, "")))
+
+    @cached_property
+    def told(self) -> Note | None:
+        """The reason that was told last about it."""
+        return Note.from_text(self.annotations[labels.TOLD]) if labels.TOLD in self.annotations else None
+
+    @cached_property
+    def mark(self) -> StopMark | None:
+        """Why we stopped it, when its task is to hear of it."""
+        text = self.annotations.get(labels.STOPPED_BECAUSE)
+        return StopMark.from_text(text) if text and self.stopped else None
 
     @property
     def over(self) -> bool:
@@ -160,6 +184,8 @@ class ClusterState:
     jobs: tuple[JobFacts, ...] = ()
     home: str = ""
     """This controller instance in this cluster, unlike any other in the world: the mark on the claims of its pods."""
+    injections: tuple[str, ...] = ()
+    """The ways in which podstrap can be brought into an image here, best first; none: it need not be."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +198,8 @@ class QueueFacts:
     entries: tuple[QueueEntry, ...] = ()
     complete: bool = True
     """Whether these are all entries."""
+    depth: int = 0
+    """How many entries it has, as far as was counted: never less than were read."""
     key: str = ""
     """Its key in the settings where that is not its name: an id or a pattern."""
 
@@ -215,6 +243,8 @@ class State:
     """Job name -> why the cluster does not take it."""
     home: str = ""
     """ClusterState.home."""
+    injections: tuple[str, ...] = ()
+    """ClusterState.injections."""
     minute: bool = False
     """The round that also does what is done once a minute."""
 

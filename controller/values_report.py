@@ -16,7 +16,7 @@ from controller import job_template_keys, settings_file, settings_yaml
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.settings_yaml import Key, dotted
-from controller.values_chart import CHART, FILES, IGNORED, ORDER, TOP_CHART
+from controller.values_chart import CHART, FILES, IGNORED, ORDER, SHARED, TOP_CHART
 from protocol.errors import ConfigError
 
 _HOLD_TEMPLATES = ("basePodTemplate", "queues", "rules")
@@ -61,11 +61,30 @@ def _top(raw: Mapping[Any, Any]) -> Iterator[Row]:
         if key == settings_file.WRAPPER:
             yield from _chart_section({} if value is None else value, (key,))
         elif key in TOP_CHART:
-            yield "chart", (str(key),), TOP_CHART[key]
+            yield from _chart_keys(str(key), value)
         elif key in IGNORED:
-            yield from _ignored(value, (str(key),), IGNORED[key])
+            inside = value if isinstance(value, Mapping) and value else {}
+            yield from (("ignored", (str(key), str(inner)), IGNORED[key]) for inner in inside)
+            if not inside:
+                yield from _ignored(value, (str(key),), IGNORED[key])
         else:
             yield "unknown", (str(key),), _nearest(key, [*TOP_CHART, *IGNORED, settings_file.WRAPPER])
+
+
+def _chart_keys(section: str, value: Any) -> Iterator[Row]:
+    """Of a section that the chart alone reads."""
+    known = TOP_CHART[section]
+    if not isinstance(value, Mapping):
+        yield ("chart", (section,), "not set") if value is None else ("wrong", (section,), "a mapping is wanted")
+        return
+    for key in value:
+        path = (section, str(key))
+        if key in known:
+            yield "chart", path, known[key]
+        elif section == SHARED:
+            yield "chart", path, "read by other charts, if by any"
+        else:
+            yield "unknown", path, _nearest(key, [*known])
 
 
 def _chart_section(section: Any, prefix: Key) -> Iterator[Row]:

@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,8 @@ class Api:
         self._lock = threading.Lock()
         self._client = _load(kubeconfig, context)
         self._served_namespace = _namespace_of(kubeconfig, context)
+        self.on_request: Callable[[str, str, str, float], None] | None = None
+        """Told of each request: verb, resource, status (or `unanswered`, `broken`), seconds until the answer began."""
 
     @property
     def host(self) -> str:
@@ -159,7 +161,8 @@ class Api:
         headers: Mapping[str, str], read_seconds: float,
     ) -> Iterator[Any]:  # fmt: skip
         client = self._client
-        response = None
+        response, began, took = None, time.monotonic(), None
+        status = "unanswered"
         try:
             response = client.rest_client.pool_manager.request(
                 method,
@@ -171,10 +174,14 @@ class Api:
                 redirect=False,
                 preload_content=False,
             )
+            took, status = time.monotonic() - began, str(response.status)
             yield response
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            status = "broken" if response is not None else status
             raise _Broken(f"the Kubernetes API server {self.host} does not answer ({path}): {error}") from error
         finally:
+            if self.on_request:
+                self.on_request(*call_of(method, path, query), status, took or time.monotonic() - began)
             if response is not None:  # one that was read to its end has given its connection back by now
                 response.close()
                 response.release_conn()
@@ -250,6 +257,16 @@ def _error_of(response: Any) -> ApiError:
     return ApiError(response.status, reason, status.message, retry_after=retry_after, causes=causes)
 
 
+def call_of(method: str, path: str, query: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Verb and resource of a request, as Role and audit log call them: `list` `jobs`, `get` `pods/log`."""
+    parts = path.partition("/namespaces/")[2].split("/")
+    resource, name, inner = (*parts[1:4], "", "", "")[:3]
+    verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(method, "get")
+    if verb == "get" and not name:
+        verb = "watch" if query and query.get("watch") else "list"
+    return verb, "/".join(one for one in (resource, inner) if one) or "other"
+
+
 def jobs_path(namespace: str, name: str = "") -> str:
     """Of the Jobs of a namespace, or of one."""
     return _path("/apis/batch/v1", namespace, "jobs", name)
@@ -260,9 +277,9 @@ def pods_path(namespace: str, name: str = "") -> str:
     return _path("/api/v1", namespace, "pods", name)
 
 
-def events_path(namespace: str) -> str:
-    """Of the Events of a namespace."""
-    return _path("/api/v1", namespace, "events", "")
+def events_path(namespace: str, name: str = "") -> str:
+    """Of the Events of a namespace, or of one."""
+    return _path("/api/v1", namespace, "events", name)
 
 
 def leases_path(namespace: str, name: str = "") -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from controller.diagnosis import Cause, binary_size, diagnose, waiting
+from controller.diagnosis import binary_size, diagnose
+from controller.reasons import REASONS, Cause, Reason
 from controller.state import VANISHED, JobEnd, JobFacts, PodFacts
+from controller.waiting import waiting
 from protocol.termination import Outcome, TerminationMessage
 
 
@@ -53,11 +57,11 @@ CASES = {
     ),
     "deadline": (
         job(JobEnd(False, "DeadlineExceeded", "Job was active longer than specified deadline"), exit_code=143),
-        Cause.TASK, "^deadline: Job was active",
+        Cause.CONFIG, "^deadline: Job was active",
     ),
     "deadline, called a disruption by its pod": (
         job(JobEnd(False, "DeadlineExceeded"), exit_code=75, termination=words(Outcome.DISRUPTED)),
-        Cause.TASK, "deadline",
+        Cause.CONFIG, "deadline",
     ),
     "deadline, but the task had ended": (
         job(JobEnd(False, "DeadlineExceeded"), exit_code=3, termination=words(Outcome.FAILED, "exit code 3")),
@@ -88,8 +92,6 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_end_is_told_by_cause_and_reason(name: str) -> None:
-    import re
-
     facts, cause, reason = CASES[name]
     found = diagnose(facts)
     assert found.cause is cause
@@ -98,28 +100,75 @@ def test_end_is_told_by_cause_and_reason(name: str) -> None:
 
 WAITING = {
     "unschedulable": (
-        "Unschedulable",
-        "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
-        "^unschedulable: 0/3",
+        "Unschedulable", "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+        Reason.UNSCHEDULABLE, "^unschedulable: 0/3",
     ),
-    "image": ("ErrImagePull", "not found", r"^the image cannot be pulled \(ErrImagePull\): not found$"),
-    "config": ("CreateContainerConfigError", 'secret "x" not found', 'secret "x" not found'),
-    "starting": ("ContainerCreating", "", "^$"),
-    "other": ("SchedulingGated", "", "^SchedulingGated$"),
-}
+    "absent": (
+        "ErrImagePull", 'failed to resolve reference "r/i:1": r/i:1: not found',
+        Reason.IMAGE_NOT_FOUND, r"^the image cannot be pulled \(ErrImagePull\): failed .* not found$",
+    ),
+    "absent, backing off": (
+        "ImagePullBackOff", 'Back-off pulling image "r/i:1": ErrImagePull: r/i:1: not found',
+        Reason.IMAGE_NOT_FOUND, "ImagePullBackOff",
+    ),
+    "denied": (
+        "ErrImagePull", "pull access denied, repository does not exist or may require authorization: server message: "
+        "insufficient_scope: authorization failed", Reason.IMAGE_PULL_DENIED, "authorization failed",
+    ),
+    "no credentials": (
+        "ErrImagePull", "failed to authorize: failed to fetch anonymous token: unexpected status: 401 Unauthorized",
+        Reason.IMAGE_PULL_DENIED, "401",
+    ),
+    "registry away": (
+        "ErrImagePull", 'failed to do request: Head "https://r/v2/i/manifests/1": dial tcp: lookup r: no such host',
+        Reason.IMAGE_PULL_FAILED, "no such host",
+    ),
+    "registry slow": ("ErrImagePull", "toomanyrequests: rate limit", Reason.IMAGE_PULL_FAILED, "rate limit"),
+    "name": ("InvalidImageName", "couldn't parse image name", Reason.IMAGE_NAME_INVALID, "name is not valid"),
+    "never": ("ErrImageNeverPull", "", Reason.IMAGE_NEVER_PULLED, "pull policy is Never"),
+    "config": ("CreateContainerConfigError", 'secret "x" not found', Reason.CONTAINER_CONFIG_ERROR, '"x" not found'),
+    "gated": ("SchedulingGated", "", Reason.SCHEDULING_GATED, "^SchedulingGated$"),
+    "init container": ("CrashLoopBackOff", "init container a: back-off", Reason.POD_WAITING, "^CrashLoopBackOff: init"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WAITING)
 def test_waiting_pod_says_why(name: str) -> None:
-    import re
+    reason, message, word, expected = WAITING[name]
+    found = waiting(job(None, phase="Pending", waiting_reason=reason, waiting_message=message))
+    assert found and found.word is word, found
+    assert re.search(expected, found.reason), found
 
-    reason, message, expected = WAITING[name]
-    facts = job(None, phase="Pending", waiting_reason=reason, waiting_message=message)
-    assert re.search(expected, waiting(facts)), waiting(facts)
+
+NO_POD = {
+    'pods "a-" is forbidden: exceeded quota: none, requested: pods=1, used: pods=0': Reason.QUOTA_EXCEEDED,
+    'pods "a-" is forbidden: error looking up service account n/x: serviceaccount "x" not found':
+        Reason.SERVICE_ACCOUNT_MISSING,
+    'pods "a-" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false':
+        Reason.ADMISSION_REFUSED,
+    'admission webhook "w.example.org" denied the request: no latest tags': Reason.ADMISSION_REFUSED,
+    "Internal error occurred: failed calling webhook": Reason.POD_NOT_CREATED,
+}  # fmt: skip
 
 
-def test_running_pod_does_not_wait() -> None:
-    assert waiting(job(None, phase="Running", waiting_reason="")) == ""
+@pytest.mark.parametrize("said", NO_POD)
+def test_a_job_without_a_pod_says_why(said: str) -> None:
+    found = waiting(JobFacts("j", "u", no_pod_why=said))
+    assert found and found.word is NO_POD[said]
+    assert said in found.reason
+
+
+@pytest.mark.parametrize(
+    "facts", [job(None, phase="Running"), job(None, phase="Pending", waiting_reason="ContainerCreating")]
+)
+def test_a_pod_that_runs_or_is_about_to_has_no_reason(facts: JobFacts) -> None:
+    assert waiting(facts) is None
+
+
+def test_every_reason_has_its_place_and_its_summary() -> None:
+    assert set(REASONS) == set(Reason)
+    assert all(re.fullmatch(r"([A-Z][a-z]*|OOM)+", one.value) for one in Reason)
+    assert len({about.summary for about in REASONS.values()}) == len(Reason)
 
 
 @pytest.mark.parametrize(("count", "text"), [(512, "512"), (2**29, "512Mi"), (8568459100, "7.98Gi"), (2**40, "1Ti")])

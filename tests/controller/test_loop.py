@@ -17,11 +17,15 @@ from clearml_api import queues, tasks
 from clearml_api.configuration import load
 from clearml_api.models import Task
 from clearml_api.session import Session
+from controller import reading
 from controller.cluster.local import LocalCluster
 from controller.loop import Loop
+from controller.observer import Observer
+from controller.plan import Plan
 from controller.run import run_controller
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
+from controller.state import State
 from protocol import environment as names
 from protocol import exit_codes, labels
 from protocol.errors import PodstrapError
@@ -120,7 +124,11 @@ def world(server_environ: dict[str, str], tmp_path: Path) -> Iterator[World]:
     name = f"loop-{time.monotonic_ns()}"
     queue = queues.create(session, name)
     settings = Settings(
-        queues={name: QueueSettings()}, poll_seconds=0.1, orphan_grace_seconds=0.5, reconcile_seconds=60, max_pods=4
+        queues={name: QueueSettings(retry_backoff_seconds=0)},
+        poll_seconds=0.1,
+        orphan_grace_seconds=0.5,
+        reconcile_seconds=60,
+        max_pods=4,
     )
     one = World(session, tmp_path, queue, name, settings, LocalCluster(tmp_path / "cluster"))
     yield one
@@ -299,6 +307,30 @@ def test_missing_queue_is_made_when_the_settings_say_so(world: World) -> None:
     Loop(settings, world.session, world.cluster).round()
     (made,) = [queue.id for queue in queues.get_all(world.session) if queue.name == name]
     world.session.call("queues.delete", {"queue": made})
+
+
+class Depths(Observer):
+    """What each round read of the one queue: its depth, and how many entries were looked at."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def decided(self, state: State, settings: Settings, plan: Plan) -> None:
+        (queue,) = state.queues
+        self.seen.append((queue.depth, len(queue.entries)))
+
+
+def test_a_deep_queue_is_counted_without_a_further_request(world: World) -> None:
+    for number in range(reading.MARGIN + 6):
+        world.enqueue(f"number {number}")
+    world.settings = world.settings.model_copy(update={"max_pods": 0})
+    loop = world.loop()
+    loop.observer = depths = Depths()
+    loop.round()
+    before = world.session.requests
+    loop.round()
+    assert world.session.requests - before == 2, "queues and the tasks that wait"
+    assert depths.seen == [(reading.MARGIN + 6, reading.MARGIN)] * 2
 
 
 def test_queues_by_pattern_are_served_a_new_one_too_and_a_name_has_its_own_settings(world: World) -> None:

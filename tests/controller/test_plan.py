@@ -21,6 +21,7 @@ from controller.actions import (
     StopJob,
 )
 from controller.plan import Plan, plan
+from controller.reasons import Reason
 from controller.settings import Settings
 from controller.settings_queue import QueueLimits, QueueSettings
 from controller.state import JobEnd, JobFacts, Place, PodFacts, QueueFacts, Refusal, State
@@ -82,7 +83,8 @@ def at_most(pods: int) -> QueueSettings:
 
 
 def decide(state: State, limits: Settings | None = None, render: Any = render) -> Plan:
-    return plan(state, limits or settings(), render)
+    """What is done; what is told stands in test_telling.py."""
+    return replace(plan(state, limits or settings(), render), tellings=())
 
 
 def created(found: Plan) -> list[tuple[str, int]]:
@@ -150,7 +152,9 @@ def test_job_that_the_cluster_refuses_waits_and_others_go_on() -> None:
     refusals = {job_name("a", ADDED, 1): Refusal("over quota", NOW + timedelta(seconds=9))}
     found = decide(state(task("a"), task("b"), q1="ab", refusals=refusals), settings(max_pods=1))
     assert created(found) == [("b", 1)]
-    assert found.actions[0] == SetMessage("a", "waiting: the cluster refuses its Job: over quota")
+    assert found.actions[0] == SetMessage(
+        "a", "waiting: the cluster refuses its Job: over quota", Reason.JOB_REFUSED, console=True
+    )
 
 
 @pytest.mark.parametrize("status", ["created", "in_progress", "stopped", "completed", None])
@@ -269,7 +273,7 @@ def test_running_task_is_pinged_once_a_minute() -> None:
 def test_pod_that_cannot_be_scheduled_says_so_on_its_task() -> None:
     pending = job(pods=(pod(phase="Pending", waiting_reason="Unschedulable", waiting_message="0/3 nodes"),))
     assert decide(state(task(), jobs=(pending,), q1="a")).actions == (
-        SetMessage("a", "waiting: unschedulable: 0/3 nodes"),
+        SetMessage("a", "waiting: unschedulable: 0/3 nodes", Reason.UNSCHEDULABLE),
     )
 
 
