@@ -53,7 +53,7 @@ POD_KEYS: Mapping[str, Shape] = {
     "hostPID": FLAG,
     "hostUsers": FLAG,
     "hostname": TEXT,
-    "imagePullSecrets": NAMED,
+    "imagePullSecrets": items("name", required=False),
     "initContainers": NAMED,
     "nodeSelector": TEXTS,
     "overhead": MAPPING,
