@@ -25,10 +25,11 @@ from protocol.errors import PodstrapError
 
 
 class TooManyAttempts(PodstrapError):
-    """The attempts are used up: nothing is run; the message is the history."""
+    """The attempts are used up, or the queue wants none after a disruption: nothing is run."""
 
-    def __init__(self, message: str, claim: Claim) -> None:
+    def __init__(self, headline: str, message: str, claim: Claim) -> None:
         super().__init__(message)
+        self.headline = headline
         self.claim = claim
 
 
@@ -50,6 +51,8 @@ def claim(session: Session, settings: PodSettings) -> Claimed:
             node=settings.node,
             job=settings.job,
             home=settings.home,
+            history=settings.history,
+            failures=settings.failures,
         )
         return _write_and_start(session, settings, mine, allowed=("queued",))
     return _take_over(session, settings)
@@ -76,6 +79,8 @@ def _take_over(session: Session, settings: PodSettings) -> Claimed:
     if task.status not in ("queued", "in_progress"):
         raise ClaimLost(f"task {settings.task} is {task.status} already")
     where = f" on node {held.node}" if held.node else ""
+    # The controller takes a claim from a pod on a lost node, and says so itself.
+    taken = [f"attempt {held.attempt} (pod {held.pod}{where}) was taken away"] if held.pod else []
     mine = Claim(
         job_uid=settings.job_uid,
         attempt=held.attempt + 1,
@@ -83,11 +88,14 @@ def _take_over(session: Session, settings: PodSettings) -> Claimed:
         node=settings.node,
         job=settings.job,
         home=settings.home,
-        history=(*held.history, f"attempt {held.attempt} (pod {held.pod}{where}) was taken away"),
+        history=(*held.history, *taken),
+        failures=held.failures,
     )
+    history = "; ".join(mine.history)
+    if settings.on_disruption == "fail" and task.status == "in_progress":
+        raise TooManyAttempts("disrupted", f"disrupted (onDisruption: fail): {history}", held)
     if mine.attempt > settings.max_attempts:
-        history = "; ".join(mine.history)
-        raise TooManyAttempts(f"gave up after {held.attempt} attempts: {history}", held)
+        raise TooManyAttempts("too many attempts", f"gave up after {held.attempt} attempts: {history}", held)
     return _write_and_start(session, settings, mine, allowed=("queued", "in_progress"))
 
 

@@ -99,7 +99,7 @@ def _with_settings(settings: PodSettings, env: Mapping[str, str], terminated: Te
         words.end(Ending(Outcome.CLAIM_LOST, "claim lost", str(lost), phase="claim"), reported=True)
         return exit_codes.OK
     except TooManyAttempts as enough:
-        ending = Ending(Outcome.FAILED, "too many attempts", str(enough), exit_codes.FAILED, "claim")
+        ending = Ending(Outcome.FAILED, enough.headline, str(enough), exit_codes.FAILED, "claim")
         return _end_unrun(session, settings, enough.claim, ending, words)
     except (ApiUnreachable, TakenAway) as error:
         _complain(str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ class PodSettings:
     node: str = ""
     attempt: int = 1
     max_attempts: int = 3
+    failures: int = 0
+    retries_left: int = 0
+    """The controller puts the task back when it fails by itself: the status is left to it."""
+    history: tuple[str, ...] = ()
     on_disruption: str = "restart"
     grace_seconds: float = 30.0
     cache: Path | None = None
@@ -45,6 +50,8 @@ class PodSettings:
     queued_at: float | None = None
     """Seconds since the epoch."""
     created_at: float | None = None
+    docker_notes: tuple[str, ...] = ()
+    """Docker arguments of the task without effect, each with the reason."""
     home: str = ""
     """The mark of the controller that made our Job."""
     injection_note: str = ""
@@ -108,6 +115,9 @@ def read(environ: Mapping[str, str]) -> PodSettings:
         node=environ.get(names.NODE_NAME, ""),
         attempt=int(number(names.ATTEMPT, 1, 1)),
         max_attempts=int(number(names.MAX_ATTEMPTS, 3, 1)),
+        failures=int(number(names.FAILURES, 0, 0)),
+        retries_left=int(number(names.RETRIES_LEFT, 0, 0)),
+        history=_lines(environ.get(names.HISTORY, "")),
         on_disruption=on_disruption,
         grace_seconds=number(names.GRACE_SECONDS, 30, 0),
         cache=Path(cache) if cache else None,
@@ -123,6 +133,7 @@ def read(environ: Mapping[str, str]) -> PodSettings:
         ansi=ansi,
         queued_at=number(names.QUEUED_AT, 0, 0) / 1000 or None,
         created_at=number(names.CREATED_AT, 0, 0) / 1000 or None,
+        docker_notes=tuple(environ.get(names.DOCKER_NOTES, "").splitlines()),
         home=environ.get(names.HOME, ""),
         injection_note=environ.get(names.INJECTION_NOTE, ""),
         connect_seconds=number(names.CONNECT_SECONDS, 120, 0),
@@ -134,6 +145,15 @@ def read(environ: Mapping[str, str]) -> PodSettings:
             hint="podstrap bootstrap is started by the controller's Jobs; `podstrap render` shows their variables",
         )
     return settings
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    """A JSON list of texts; nothing when it is none: history is for people, no reason to run nothing."""
+    try:
+        found = json.loads(text or "[]")
+    except ValueError:
+        return ()
+    return tuple(str(line) for line in found) if isinstance(found, list) else ()
 
 
 def current() -> PodSettings:

@@ -148,10 +148,14 @@ class Telling:
         pod.words.end(ending, reported=False)
         self._facts.update(summary.properties())
         self._report_facts()
+        if ending.outcome is Outcome.FAILED and pod.settings.retries_left > 0:
+            pod.console.tell("its queue tries failed tasks again: the controller puts it back (retryOwnFailures)")
         flushed = pod.reporter.finish(seconds_left)
-        told = ending if ending.outcome is Outcome.DISRUPTED else self._set_status(ending, seconds_left)
+        again = ending.outcome is Outcome.FAILED and pod.settings.retries_left > 0
+        left = again or ending.outcome is Outcome.DISRUPTED  # to the controller, or to the Job's next pod
+        told = ending if left else self._set_status(ending, seconds_left)
         ending = told or ending
-        pod.words.end(ending, reported=told is not None and flushed)
+        pod.words.end(ending, reported=told is not None and flushed and not again)
         self._say_goodbye()
         return ending.pod_exit_code
 

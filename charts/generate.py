@@ -22,7 +22,7 @@ import yaml
 
 from charts.dashboard import dashboard_json
 from controller import settings_file
-from controller.permissions import PERMISSIONS, rules
+from controller.permissions import PERMISSIONS, on_request, rules
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "podstrap"
@@ -115,7 +115,8 @@ def values() -> list[Value]:
 def permissions_yaml() -> str:
     """The rules of the Role; LEASE stands for the Lease's name."""
     parts = {
-        "jobs": rules(one for one in PERMISSIONS if one.everywhere),
+        "jobs": rules(one for one in PERMISSIONS if one.everywhere and not one.setting),
+        "settings": on_request(),
         "lease": rules((one for one in PERMISSIONS if not one.everywhere), "LEASE"),
     }
     return _WRITTEN.format("controller/permissions.py") + yaml.safe_dump(parts, sort_keys=False)

@@ -1,7 +1,8 @@
 """Writes the reference pages of docs/ from what the code is made of; a test holds each equal (`make docs`).
 
 The settings' models -> settings.md and settings.schema.json; the metrics' table and the reasons -> metrics.md; exit
-codes and the pod's variables, by the words that stand below each in protocol/ -> pod-protocol.md.
+codes and the pod's variables, by the words that stand below each in protocol/ -> pod-protocol.md; the reasons' words ->
+a table of troubleshooting.md, which people write otherwise.
 
     python -m charts.reference
 """
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from charts.reference_words import with_words
 from controller import settings_file, telemetry_metrics
 from controller.reasons import REASONS
 from controller.settings import Settings
@@ -39,6 +41,7 @@ def pages() -> dict[str, str]:
         "settings.schema.json": json.dumps(settings_file.json_schema(), indent=2) + "\n",
         "metrics.md": metrics_page(),
         "pod-protocol.md": protocol_page(),
+        "troubleshooting.md": with_words((DOCS / "troubleshooting.md").read_text(encoding="utf-8")),
     }
 
 

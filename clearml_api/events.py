@@ -58,6 +58,14 @@ def send_encoded(session: Session, lines: bytes, *, bounds: Bounds | None = None
     )
 
 
+def last_lines(session: Session, task: str, worker: str, *, among: int = 20, bounds: Bounds | None = None) -> list[str]:
+    """A worker's console lines among the task's last ones, oldest first; without `navigate_earlier` the last page."""
+    payload = {"task": task, "batch_size": among, "order": "asc"}
+    page = session.call("events.get_task_log", payload, bounds=bounds).get("events") or ()
+    ours = [event for event in page if event.get("worker") == worker]
+    return [str(event.get("msg") or "") for event in sorted(ours, key=lambda event: int(event.get("timestamp") or 0))]
+
+
 def stored_times(
     session: Session, task: str, worker: str, first: int, last: int, *, bounds: Bounds | None = None
 ) -> set[int]:

@@ -150,7 +150,7 @@ def _in_kubernetes(
     home = _joined(lease, stop)
     if not home:
         return 0
-    cluster = KubernetesCluster(api, settings.instance, namespaces(settings), home)
+    cluster = KubernetesCluster(api, settings.instance, namespaces(settings), home, events=settings.kubernetes_events)
     try:
         return _serve(options, lambda: read().or_in(api.namespace), session, cluster, stop, lease, telemetry)
     finally:

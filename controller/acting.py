@@ -13,20 +13,25 @@ from clearml_api import queues, tasks
 from clearml_api.errors import ALREADY_QUEUED, INVALID_STATUS_CHANGE, NOT_IN_QUEUE, STATUS_CHANGED_MEANWHILE, ApiError
 from clearml_api.models import ENDED
 from clearml_api.session import Bounds, Session
+from controller import telling
 from controller.actions import (
     Action,
     CreateJob,
     DeleteJob,
     FailQueued,
+    Fence,
     FinishTask,
+    GiveUp,
     Ping,
     RemoveEntry,
     Requeue,
     SetMessage,
     StopJob,
+    Tell,
 )
 from controller.cluster.interface import Cluster
 from controller.plan_view import started_by_pod_of
+from controller.reasons import Reason
 from controller.state import JobFacts
 from protocol.claim import RUNTIME_KEY
 
@@ -44,7 +49,7 @@ def perform(action: Action, session: Session, cluster: Cluster) -> None:
         if cluster.create(action.manifest):
             log.info("job-created task=%s job=%s attempt=%d", action.task, action.name, action.attempt)
     elif isinstance(action, StopJob):
-        cluster.stop(action.job, action.why)
+        cluster.stop(action.job, action.mark.to_text() if action.mark else "")
         log.info("job-stopped task=%s job=%s why=%r", action.task, action.job.name, action.why)
     elif isinstance(action, DeleteJob):
         cluster.delete(action.job)
@@ -58,8 +63,16 @@ def perform(action: Action, session: Session, cluster: Cluster) -> None:
     elif isinstance(action, RemoveEntry):
         _remove_entry(action, session)
     elif isinstance(action, SetMessage):
-        tasks.set_message(session, action.task, action.message, bounds=CALL)
-        log.info("task-waits task=%s message=%r", action.task, action.message)
+        _set_message(action, session)
+    elif isinstance(action, Fence):
+        _fence(action, session, cluster)
+    elif isinstance(action, GiveUp):
+        cluster.give_up(action.job, action.pod, action.why)
+        log.warning(
+            "pod-given-up task=%s job=%s pod=%s why=%r", action.task, action.job.name, action.pod.name, action.why
+        )
+    elif isinstance(action, Tell):
+        _tell(action, session, cluster)
     else:
         _ping(action, session)
 
@@ -139,6 +152,37 @@ def _remove_entry(action: RemoveEntry, session: Session) -> None:
         return
     if queues.remove_task(session, action.queue, action.task, bounds=CALL):
         log.info("entry-removed task=%s queue=%s status=%s", action.task, action.queue, task.status)
+
+
+def _set_message(action: SetMessage, session: Session) -> None:
+    """The console first: killed in between, the message is still another, and the console shows what it has."""
+    if action.console:
+        telling.in_console(session, action.task, action.message, bounds=CALL)
+    tasks.set_message(session, action.task, action.message, bounds=CALL)
+    log.info("task-waits task=%s reason=%s message=%r", action.task, action.word.value, action.message)
+
+
+def _fence(action: Fence, session: Session, cluster: Cluster) -> None:
+    """The claim in one round, the note in the next: a note says that the claim was free before it."""
+    task = tasks.get(session, action.task, bounds=CALL)
+    if task is None or task.claim != action.seen:
+        return
+    if action.claim is not None:
+        tasks.edit_runtime(session, action.task, {RUNTIME_KEY: action.claim.to_text()}, bounds=CALL)
+        log.warning("pod-fenced task=%s job=%s", action.task, action.job.name)
+    if action.note is not None:
+        _tell(Tell(action.task, action.job, action.note), session, cluster)
+
+
+def _tell(action: Tell, session: Session, cluster: Cluster) -> None:
+    """Console, Event, and last the note that it was told. Killed in between: the next round tells what is missing."""
+    note = action.note
+    waits = note.word is not Reason.STARTED
+    if action.console and waits:
+        telling.in_console(session, action.task, f"waiting: {note.reason}", bounds=CALL)
+    cluster.event(action.job, note.word.value, note.reason, warning=waits)
+    cluster.note(action.job, note.to_text())
+    log.info("told task=%s job=%s reason=%s text=%r", action.task, action.job.name, note.word.value, note.reason)
 
 
 def _ping(action: Ping, session: Session) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.notes import Note, StopMark
 from controller.reasons import Reason
-from controller.state import JobFacts
+from controller.state import JobFacts, PodFacts
 from protocol.claim import Claim
 
 
@@ -32,6 +33,8 @@ class StopJob:
     task: str
     job: JobFacts = field(hash=False)
     why: str = ""
+    mark: StopMark | None = None
+    """What its task is to hear of it; kept on the Job until then."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,41 @@ class SetMessage:
     task: str
     message: str
     word: Reason
+    console: bool = False
+    """Tell it in the task's console too; what is said about a Job's pod is told by Tell."""
+
+
+@dataclass(frozen=True)
+class Fence:
+    """Take the claim from a pod on a lost node; then note on the Job that this was done, and when."""
+
+    task: str
+    job: JobFacts = field(hash=False)
+    claim: Claim | None
+    """As it is to be written; None when there is none to be taken any more."""
+    seen: Claim | None
+    """As it was read: another one means somebody else acts."""
+    note: Note | None = None
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Count a pod on a lost node as failed."""
+
+    task: str
+    job: JobFacts = field(hash=False)
+    pod: PodFacts
+    why: str
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Say why a Job's pod does not run, or how it ended: an Event on the Job, a line in the task's console."""
+
+    task: str
+    job: JobFacts = field(hash=False)
+    note: Note
+    console: bool = True
 
 
 @dataclass(frozen=True)
@@ -112,4 +150,17 @@ class Ping:
     task: str
 
 
-Action = CreateJob | StopJob | DeleteJob | FinishTask | FailQueued | Requeue | RemoveEntry | SetMessage | Ping
+Action = (
+    CreateJob
+    | StopJob
+    | DeleteJob
+    | FinishTask
+    | FailQueued
+    | Requeue
+    | RemoveEntry
+    | SetMessage
+    | Fence
+    | GiveUp
+    | Tell
+    | Ping
+)

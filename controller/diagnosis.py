@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import signal
 
+from controller.notes import StopMark
 from controller.reasons import Diagnosis, Reason
 from controller.state import VANISHED, JobFacts, PodFacts
 from controller.waiting import not_started
 from protocol import exit_codes
+from protocol.claim import Claim
 from protocol.termination import Outcome, TerminationMessage
 
 _CREATE = {
@@ -48,10 +50,12 @@ _RUN_PHASES = ("", "run", "report")
 """Of a TerminationMessage: before them the task is only prepared."""
 
 
-def diagnose(job: JobFacts) -> Diagnosis:
-    """Why a Job that is over ended."""
+def diagnose(job: JobFacts, claim: Claim | None = None) -> Diagnosis:
+    """Why a Job that is over ended. `claim`: its task's, where it was read."""
     pod = job.last_pod
     words = pod.last_words if pod else None
+    if (mark := job.mark) and not _began_after_all(job, mark, claim):
+        return mark.diagnosis
     if words and words.outcome in (Outcome.COMPLETED, Outcome.FAILED, Outcome.STOPPED):
         return _said(words)
     if job.end and job.end.reason == "DeadlineExceeded":  # its pods were told to go, and say "disrupted"
@@ -74,6 +78,16 @@ def diagnose(job: JobFacts) -> Diagnosis:
     return _by_exit_code(pod, words)
 
 
+def _began_after_all(job: JobFacts, mark: StopMark, claim: Claim | None) -> bool:
+    """Whether a pod of it started, or claimed the task, in the moment in which we stopped it for not starting.
+
+    A pod's exit code is no sign: a kubelet gives one (137) to a container that never was.
+    """
+    if claim is not None and claim.job_uid == job.uid and claim.pod != mark.holder:
+        return True
+    return any(pod.started is not None or pod.last_words is not None for pod in job.pods if pod.name == mark.pod)
+
+
 def _said(words: TerminationMessage) -> Diagnosis:
     if words.outcome is Outcome.FAILED:
         reason = words.reason or f"exit code {words.exit_code}"
@@ -92,8 +106,7 @@ def _without_pod(job: JobFacts) -> Diagnosis:
     if job.end is None or job.end.reason in (VANISHED, "") or job.stopped:
         if job.end:
             return Diagnosis(Reason.JOB_DELETED, "the Job was deleted")
-        why = f": {job.stopped_why}" if job.stopped_why else ""
-        return Diagnosis(Reason.JOB_STOPPED, f"the Job was stopped{why}")
+        return Diagnosis(Reason.JOB_STOPPED, "the Job was stopped")
     text = f"{job.end.reason}: {job.end.message}".rstrip(": ")
     return Diagnosis(Reason.JOB_ENDED, f"the Job ended and its pod is gone ({text})")
 

@@ -270,7 +270,7 @@ def _flat_problems(flat: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _whole_problems(whole: Mapping[str, Any], at: Path) -> Iterator[Problem]:
-    metadata, spec = whole.get("metadata") or {}, whole.get("spec") or {}
+    metadata, spec = ({} if whole.get(name) is None else whole[name] for name in ("metadata", "spec"))
     for name, value in (("metadata", metadata), ("spec", spec)):
         if not isinstance(value, Mapping):
             yield Problem((*at, name), f"a mapping is wanted, this is {described(value)}")
@@ -286,7 +286,7 @@ def _whole_problems(whole: Mapping[str, Any], at: Path) -> Iterator[Problem]:
             yield from _owned_value(key, value, _OWNED_POD, (*at, "spec", key))
         elif key in POD_KEYS and value is not None:
             yield from POD_KEYS[key].check(value, (*at, "spec", key))
-    containers = spec.get("containers") or []
+    containers = [] if spec.get("containers") is None else spec["containers"]
     wrong = list(NAMED.check(containers, (*at, "spec", "containers")))
     yield from wrong
     main = None if wrong else main_container(containers)

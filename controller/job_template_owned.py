@@ -5,6 +5,7 @@ No secret stands here: ClearML's keys come to the pod by reference to a Secret.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +32,9 @@ _MAX_ANNOTATION = 8192
 """Characters; Kubernetes takes 256 KiB over all annotations of an object."""
 _MAX_NOTE = 500
 _DEFAULT_GRACE_SECONDS = 30
+_HISTORY_LINES = 10
+_HISTORY_LINE = 300
+"""Characters."""
 _DOWNWARD = {
     variables.POD_NAME: "metadata.name",
     variables.POD_UID: "metadata.uid",
@@ -65,6 +69,18 @@ class Attempt:
     def job_name(self) -> str:
         """The Job's name: the cluster's claim on this attempt."""
         return job_name(self.task.id, self.added, self.attempt, self.settings.pod_name_prefix)
+
+    @property
+    def failures(self) -> int:
+        """How many attempts before this one the task itself failed."""
+        claim = self.task.claim
+        return claim.failures if claim and claim.requeued else 0
+
+    @property
+    def retries_left(self) -> int:
+        """How often it may fail by itself yet; clearml-agent sets the end of its tasks itself."""
+        left = self.queue.retry_own_failures - self.failures
+        return max(0, left) if self.engine == "podstrap" else 0
 
     def labels(self) -> dict[str, str]:
         """By which the controller finds and knows its Jobs and pods."""
@@ -120,7 +136,7 @@ def finished(pod: Mapping[str, Any], attempt: Attempt, docker_notes: Sequence[st
         "command": list(injected.command),
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "File",
-        "env": _with_others(_variables(attempt, grace_seconds, brought), main.get("env") or []),
+        "env": _with_others(_variables(attempt, grace_seconds, brought, docker_notes), main.get("env") or []),
         "volumeMounts": merged(main.get("volumeMounts") or [], mounts, "volumeMounts"),
     }
     return {
@@ -156,7 +172,7 @@ def failure_policy() -> dict[str, Any]:
     }
 
 
-def _variables(attempt: Attempt, grace_seconds: int, brought: str) -> list[dict[str, Any]]:
+def _variables(attempt: Attempt, grace_seconds: int, brought: str, docker_notes: Sequence[str]) -> list[dict[str, Any]]:
     """PODSTRAP_* and ClearML's variables: plain values, the downward API, and Secret references; never a secret."""
     settings, queue = attempt.settings, attempt.queue
     plain = {
@@ -166,7 +182,10 @@ def _variables(attempt: Attempt, grace_seconds: int, brought: str) -> list[dict[
         variables.JOB_NAME: attempt.job_name,
         variables.ATTEMPT: str(attempt.attempt),
         # One that was given up for its image volume does not count: see plan_queues.
-        variables.MAX_ATTEMPTS: str(max(queue.max_attempts, attempt.attempt)),
+        variables.MAX_ATTEMPTS: str(max(queue.max_attempts + attempt.failures, attempt.attempt)),
+        variables.FAILURES: str(attempt.failures or ""),
+        variables.RETRIES_LEFT: str(attempt.retries_left or ""),
+        variables.HISTORY: _history(attempt.history),
         variables.ON_DISRUPTION: queue.on_disruption,
         variables.GRACE_SECONDS: str(grace_seconds),
         variables.CACHE_DIR: settings.cache.mount_path,
@@ -179,6 +198,7 @@ def _variables(attempt: Attempt, grace_seconds: int, brought: str) -> list[dict[
         variables.CACHE_MAX_GIB: f"{settings.cache.max_gib:g}" if settings.cache.max_gib else "",
         variables.CACHE_MAX_DAYS: f"{settings.cache.max_days:g}" if settings.cache.max_days else "",
         variables.POLL_SECONDS: f"{queue.poll_seconds:g}" if queue.poll_seconds else "",
+        variables.DOCKER_NOTES: "\n".join(docker_notes)[:_MAX_ANNOTATION],
         variables.QUEUED_AT: str(added_millis(attempt.added)),
         variables.HOME: attempt.home,
         variables.CONNECT_SECONDS: f"{settings.connect_seconds:g}" if settings.connect_seconds else "",
@@ -200,6 +220,12 @@ def _variables(attempt: Attempt, grace_seconds: int, brought: str) -> list[dict[
         for variable, key in zip(KEYS, (names.access_key, names.secret_key), strict=True)
     ]
     return [*found, *downward, *keys]
+
+
+def _history(lines: Sequence[str]) -> str:
+    """For the pod's claim; the last ones, shortened: a manifest is no place for a novel."""
+    kept = [line[:_HISTORY_LINE] for line in lines[-_HISTORY_LINES:]]
+    return json.dumps(kept, separators=(",", ":")) if kept else ""
 
 
 def _with_others(owned: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[dict[str, Any]]:

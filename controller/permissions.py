@@ -27,6 +27,8 @@ class Permission:
     """In each namespace of Jobs; else in the controller's own alone."""
     named: bool = False
     """On the instance's own object alone."""
+    setting: str = ""
+    """What of the settings asks for it, as it is called in the file; empty: nothing works without."""
 
 
 PERMISSIONS = (
@@ -37,7 +39,10 @@ PERMISSIONS = (
     Permission("batch", "jobs", ("delete",), "forget a stopped Job once its task is settled"),
     Permission("", "pods", ("list", "watch"), "say why a task waits and how its pod ended"),
     Permission("", "pods/log", ("get",), "the last lines of a pod that died without a word"),
-    Permission("", "events", ("list",), "say why a Job's pod cannot be made: quota, admission, service account"),
+    Permission("", "events", ("list",), "say why a pod cannot be made (quota, admission) or begin (volumes)"),
+    Permission("", "events", ("create", "get", "patch"), "tell why a Job waits and fails", setting="kubernetesEvents"),
+    Permission("", "pods/status", ("patch",), "count a pod on a lost node as failed", setting="onNodeLost"),
+    Permission("", "pods", ("delete",), "remove a pod on a lost node", setting="onNodeLost"),
     Permission("coordination.k8s.io", "leases", ("create",), "one leader among replicas", everywhere=False),
     Permission("coordination.k8s.io", "leases", ("get", "update"), "one leader among replicas", False, named=True),
 )
@@ -49,12 +54,27 @@ def namespaces(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def on_request() -> dict[str, list[dict[str, Any]]]:
+    """Setting -> the rules that it asks for."""
+    names = dict.fromkeys(one.setting for one in PERMISSIONS if one.setting)
+    return {name: rules(one for one in PERMISSIONS if one.setting == name) for name in names}
+
+
+def asks(settings: Settings, setting: str) -> bool:
+    """Whether these settings ask for the permissions of one."""
+    if setting == "onNodeLost":
+        return any(queue.on_node_lost == "replace" for queue in settings.queues.values())
+    return bool(settings.model_dump(by_alias=True)[setting])
+
+
 def manifests(settings: Settings, service_account: str, account_namespace: str) -> list[dict[str, Any]]:
     """A Role and its RoleBinding for each namespace of Jobs, and those for the Lease."""
     found: list[dict[str, Any]] = []
     own = settings.namespace
     for namespace in namespaces(settings):
-        granted = rules(one for one in PERMISSIONS if one.everywhere)
+        granted = rules(one for one in PERMISSIONS if one.everywhere and not one.setting)
+        for setting, given in on_request().items():
+            granted += given if asks(settings, setting) else []
         if namespace == own:
             granted += rules((one for one in PERMISSIONS if not one.everywhere), lease_name(settings.instance))
         name = f"podstrap-{settings.instance}".lower()

@@ -20,13 +20,18 @@ from controller import job_template
 from controller.actions import (
     Action,
     DeleteJob,
+    Tell,
 )
-from controller.plan_jobs import SETTLED, doubtful, living, over, perhaps_moved
+from controller.plan_jobs import SETTLED, doubtful, over
+from controller.plan_living import last_word, living, perhaps_moved
 from controller.plan_queues import Filling, Render
 from controller.plan_view import View
 from controller.reasons import Reason
 from controller.settings import Settings
 from controller.state import State
+
+MAX_TELLINGS = 20
+"""Reasons told in one round: the others follow in the next, so that what matters more is not late."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +49,27 @@ class Plan:
     """A queue had room but none of the entries read can run, and there are more: read further."""
     held: Mapping[tuple[str, Reason], int] = field(default_factory=dict)
     """How many entries of a queue, by its name, get no Job as things are, and why."""
+    tellings: tuple[Tell, ...] = ()
+    """What is only told, after everything that is done."""
 
 
 def plan(state: State, settings: Settings, render: Render = job_template.render) -> Plan:
     """Decide; pure."""
     view = View(state, settings)
     actions: list[Action] = []
+    tellings: list[Tell] = []
     settled: set[str] = set()
     for job in state.jobs:
         if not job.over:
-            actions += living(view, job)
-        elif (action := over(view, job)) is SETTLED:
+            for one in living(view, job):
+                if isinstance(one, Tell):
+                    tellings.append(one)
+                else:
+                    actions.append(one)
+            continue
+        if note := last_word(job, state.now):
+            tellings.append(Tell(job.task, job, note, console=False))
+        if (action := over(view, job)) is SETTLED:
             settled.add(job.uid)
             if job.stopped and not job.vanished:
                 actions.append(DeleteJob(job.task, job, "stopped, settled"))
@@ -62,7 +77,15 @@ def plan(state: State, settings: Settings, render: Render = job_template.render)
             actions.append(action)
     filling = Filling(view, render)
     actions += filling.run()
-    return Plan(tuple(actions), frozenset(settled), filling.waiting, filling.stuck, filling.starved, filling.held)
+    return Plan(
+        tuple(actions),
+        frozenset(settled),
+        filling.waiting,
+        filling.stuck,
+        filling.starved,
+        filling.held,
+        tuple(tellings[:MAX_TELLINGS]),
+    )
 
 
 def in_doubt(state: State) -> frozenset[str]:

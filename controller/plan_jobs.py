@@ -1,35 +1,22 @@
-"""What each Job of ours needs: the living are stopped, pinged or explained, those that are over settle their tasks."""
+"""What the Jobs that are over still need: the end of their task, its way back into its queue, or nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from enum import Enum
 
 from clearml_api.models import ENDED, Task
-from controller import injection
-from controller.actions import (
-    Action,
-    FailQueued,
-    FinishTask,
-    Ping,
-    RemoveEntry,
-    Requeue,
-    StopJob,
-)
+from controller.actions import Action, FailQueued, FinishTask, RemoveEntry, Requeue
 from controller.diagnosis import diagnose
-from controller.plan_view import NEVER_BEGAN, View, attempt_line, holds, own, say, started_by_pod_of, with_history
+from controller.patience import most_attempts
+from controller.plan_view import NEVER_BEGAN, STOPPING, View, attempt_line, holds, own, started_by_pod_of, with_history
 from controller.reasons import Cause, Diagnosis, Reason
 from controller.settings_queue import QueueSettings
 from controller.state import JobFacts
-from controller.waiting import waiting
 from protocol.claim import Claim
 from protocol.names import added_millis
-from protocol.termination import Outcome
 
-_STOPPING = "stopping"
-"""The status message by which the server asks a worker to end its task (tasks.stop)."""
 _CLOCKS_APART = timedelta(seconds=10)
 """The server's clock and the cluster's, at most, as a rule."""
 
@@ -41,77 +28,6 @@ class Verdict(Enum):
 
 
 SETTLED = Verdict.SETTLED
-
-
-# Living Jobs
-
-
-def living(view: View, job: JobFacts) -> Iterator[Action]:
-    """What a Job that may still act needs: an end when its task went elsewhere, a ping, the reason why it waits."""
-    if job.task not in view.state.asked or job.end is not None or job.stopped or job.deleting:
-        return  # it goes already, or nothing is known about its task
-    task = view.task(job)
-    if why := _in_vain(view, job, task):
-        yield StopJob(job.task, job, why)
-    elif task is not None and (why := _cannot_bring(view, job, task)):
-        text = f"waiting: the node's runtime takes no image volume ({why}); the next pod copies podstrap"
-        yield from say(task, Diagnosis(Reason.IMAGE_VOLUME_REFUSED, text))
-        yield StopJob(job.task, job, f"{injection.REFUSED}{why}")
-    elif task is None:
-        return
-    elif task.status == "in_progress" and holds(job, task):
-        if view.state.minute:
-            yield Ping(job.task)
-    elif task.status == "queued" and own(job, view.places(job.task)) and (found := waiting(job)):
-        yield from say(task, Diagnosis(found.word, f"waiting: {found.reason}"))
-
-
-def _in_vain(view: View, job: JobFacts, task: Task | None) -> str:
-    """Why a living Job cannot come to run its task any more; empty while it can, or while its pod will see itself.
-
-    A pod that runs compares the claim at each poll and leaves by itself. The exception is a new entry of the same
-    task, which must wait for this Job's end: then the end comes from here, at once.
-    """
-    if (pod := job.last_pod) and not pod.may_act and diagnose(job).cause is not Cause.INFRASTRUCTURE:
-        return ""  # its last pod has ended, so it ends by itself in a moment
-    places = view.places(job.task)
-    if task is not None and task.status == "queued" and places and not own(job, places):
-        return "superseded: its task has a new queue entry"
-    if job.running or (task is not None and _began(job, task)):
-        return ""
-    if task is None:
-        return "its task was deleted"
-    if task.status == "queued":
-        return ""
-    if task.status != "in_progress":
-        return f"its task is {task.status}"
-    if not holds(job, task):
-        return "its task runs elsewhere"
-    return "its task is being aborted" if task.status_message == _STOPPING else ""
-
-
-def _cannot_bring(view: View, job: JobFacts, task: Task) -> str:
-    """Why the runtime of a waiting pod's node does not mount our image, where another way may be taken."""
-    pod = job.last_pod
-    if task.status != "queued" or holds(job, task) or pod is None or pod.phase != "Pending":
-        return ""
-    return injection.refused(job) if view.falls_back(view.policy(job)) else ""
-
-
-def _began(job: JobFacts, task: Task) -> bool:
-    """Whether the newest pod has claimed the task: it runs or has ended, whatever its kubelet has said yet."""
-    pod = job.last_pod
-    return holds(job, task) and pod is not None and task.claim is not None and task.claim.pod == pod.name
-
-
-def perhaps_moved(view: View, job: JobFacts) -> bool:
-    """Whether a waiting Job's task is in none of our queues, as far as read: moved elsewhere, or further down."""
-    task = view.task(job)
-    waits = task is not None and task.status == "queued" and not job.running
-    return waits and not job.stopped and not view.places(job.task)
-
-
-# Jobs that are over
 
 
 def over(view: View, job: JobFacts) -> Action | Verdict | None:
@@ -155,15 +71,17 @@ def _over_in_progress(view: View, job: JobFacts, task: Task) -> Action | Verdict
         if _started_late(view, job, task):
             return _start_over(view, job, task, claim)
         return _requeue(job, task, claim, "") if view.doubt_is_over(job) else None
-    if task.status_message == _STOPPING:
+    if task.status_message == STOPPING:
         return FinishTask(job.task, job, "stopped", "aborted; its pod was gone before it could say so")
-    said = job.last_pod.last_words if job.last_pod else None
-    if said and said.outcome in (Outcome.COMPLETED, Outcome.FAILED, Outcome.STOPPED):
-        return FinishTask(job.task, job, said.outcome.value, said.reason)
-    found = diagnose(job)
+    found = diagnose(job, claim)
+    if found.word in (Reason.COMPLETED, Reason.ABORTED):
+        return FinishTask(job.task, job, "completed" if found.word is Reason.COMPLETED else "stopped", found.reason)
+    policy = view.policy(job)
+    if found.cause is Cause.TASK and claim.failures < policy.retry_own_failures:
+        return _requeue(job, task, _marked(claim, found), found.reason)
     if found.cause in (Cause.TASK, Cause.CONFIG):
         return FinishTask(job.task, job, "failed", with_history(found.reason, claim.history), found.wants_log)
-    reason = _no_restart(view.policy(job), claim.attempt, found)
+    reason = _no_restart(policy, claim, found)
     if reason:
         return FinishTask(job.task, job, "failed", with_history(reason, claim.history), found.wants_log)
     if _started_late(view, job, task):
@@ -209,17 +127,18 @@ def _over_queued(view: View, job: JobFacts, task: Task) -> Action | Verdict | No
     claim = task.claim
     if claim and claim.requeued and claim.job_uid == job.uid:
         return _requeue(job, task, claim, "")
-    found = diagnose(job)
+    found = diagnose(job, claim)
     if claim is None or claim.job_uid != job.uid:
         # Out of the queue and not claimed: its pod died between the two calls, or we between taking and failing it.
         if found.cause in (Cause.TASK, Cause.CONFIG):
             return FailQueued(job.task, job, "", f"{NEVER_BEGAN}: {found.reason}", found.wants_log, task.claim)
         history = claim.history if claim and claim.requeued else ()
         pod = job.last_pod.name if job.last_pod else ""
-        claim = Claim(job.uid, job.attempt, pod=pod, job=job.name, history=history)
-    elif reason := _no_restart(view.policy(job), claim.attempt, found):
+        failures = claim.failures if claim and claim.requeued else 0
+        claim = Claim(job.uid, job.attempt, pod=pod, job=job.name, history=history, failures=failures)
+    elif reason := _no_restart(view.policy(job), claim, found):
         return FailQueued(job.task, job, "", with_history(reason, claim.history), seen=task.claim)
-    if claim.attempt >= view.policy(job).max_attempts:
+    if claim.attempt >= most_attempts(claim, view.policy(job)):
         reason = with_history(_no_attempt_left(claim.attempt, found), claim.history)
         return FailQueued(job.task, job, "", reason, seen=task.claim)
     return _requeue(job, task, _marked(claim, found), found.reason)
@@ -250,14 +169,17 @@ def _requeue(job: JobFacts, task: Task, claim: Claim, why: str) -> Requeue:
 
 def _marked(claim: Claim, found: Diagnosis) -> Claim:
     """The claim as the next Job must find it: requeued, with a line about the attempt that ended."""
-    return replace(claim, requeued=True, history=(*claim.history, attempt_line(claim.attempt, found)))
+    failures = claim.failures + (found.cause is Cause.TASK)
+    return replace(
+        claim, requeued=True, failures=failures, history=(*claim.history, attempt_line(claim.attempt, found))
+    )
 
 
-def _no_restart(queue: QueueSettings, attempt: int, found: Diagnosis) -> str:
+def _no_restart(queue: QueueSettings, claim: Claim, found: Diagnosis) -> str:
     """Why a disrupted task is not started again; empty when it is."""
     if queue.on_disruption == "fail":
         return f"disrupted: {found.reason} (onDisruption: fail)"
-    return _no_attempt_left(attempt, found) if attempt >= queue.max_attempts else ""
+    return _no_attempt_left(claim.attempt, found) if claim.attempt >= most_attempts(claim, queue) else ""
 
 
 def _no_attempt_left(attempt: int, found: Diagnosis) -> str:

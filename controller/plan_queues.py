@@ -18,16 +18,20 @@ from controller.actions import (
     SetMessage,
 )
 from controller.diagnosis import diagnose
+from controller.patience import most_attempts, not_before
 from controller.plan_view import NEVER_BEGAN, View, attempt_line, say, with_history
 from controller.reasons import Cause, Diagnosis, Reason
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.state import IMAGE_VOLUME, JobFacts, QueueFacts
+from protocol.claim import Claim
 from protocol.errors import PodstrapError
 from protocol.names import job_name
 
 log = logging.getLogger("podstrap.controller")
 
+REFUSED = "waiting: the cluster refuses its Job"
+"""What the message of such a task begins with."""
 MAX_NEW_JOBS = 100
 """Jobs made in one round: the rest waits for the next, which follows at once."""
 
@@ -100,16 +104,17 @@ class Filling:
                     made, room, self._room = True, room - 1, self._room - 1
         self.starved = self.starved or (not queue.complete and not made and min(room, self._room) > 0)
 
-    def _hold(self, queue: QueueFacts, task: Task, why: Diagnosis) -> Iterator[SetMessage]:
+    def _hold(self, queue: QueueFacts, task: Task, why: Diagnosis, *, console: bool = False) -> Iterator[SetMessage]:
         """It gets no Job as things are."""
         self.held[queue.name, why.word] += 1
-        yield from say(task, why)
+        yield from say(task, why, console=console)
 
     def _entry(self, queue: QueueFacts, policy: QueueSettings, entry: QueueEntry, task: Task) -> Iterator[Action]:
         past = sorted(
             (job for job in self.view.jobs.get(entry.task, ()) if job.is_for(entry)), key=lambda job: job.attempt
         )
-        attempt, history, failure = _next_attempt(task, past, policy, falls_back=self.view.falls_back(policy))
+        falls_back = injection.falls_back(self.view.settings, policy)
+        attempt, history, failure = next_attempt(task, past, policy, falls_back=falls_back)
         refused = next((why for job in past if (why := injection.refused(job))), "")
         injections = tuple(one for one in self.view.state.injections if not (refused and one == IMAGE_VOLUME))
         if failure is not None and (over := self.view.jobs.get(entry.task)):
@@ -117,12 +122,16 @@ class Filling:
             job, reason = past[-1] if past else over[-1], with_history(failure.reason, history)
             yield FailQueued(entry.task, job, queue.id, reason, failure.wants_log, task.claim)
             return
+        if pause := pausing(task, entry, past, policy, self.view.state.now, falls_back=falls_back):
+            self.waiting += 1
+            yield from self._hold(queue, task, Diagnosis(Reason.RETRY_BACKOFF, f"waiting: {pause}"), console=True)
+            return
         name = job_name(entry.task, entry.added, attempt, self.view.settings.pod_name_prefix)
         refusal = self.view.state.refusals.get(name)
         if refusal and refusal.until > self.view.state.now:
             self.waiting += 1
-            text = f"waiting: the cluster refuses its Job: {refusal.reason}"
-            yield from self._hold(queue, task, Diagnosis(Reason.JOB_REFUSED, text))
+            text = f"{REFUSED}: {refusal.reason}"
+            yield from self._hold(queue, task, Diagnosis(Reason.JOB_REFUSED, text), console=True)
             return
         try:
             manifest = self.render(
@@ -133,31 +142,47 @@ class Filling:
         except PodstrapError as error:
             self.stuck += 1
             text = f"waiting: its Job cannot be made: {error}"
-            yield from self._hold(queue, task, Diagnosis(Reason.TEMPLATE_INVALID, text))
+            yield from self._hold(queue, task, Diagnosis(Reason.TEMPLATE_INVALID, text), console=True)
             return
         except Exception as error:  # the task's text is untrusted: what it breaks stops this task alone
             log.exception("render-bug task=%s queue=%s", entry.task, queue.name)
             self.stuck += 1
             text = f"waiting: its Job cannot be made: {type(error).__name__}: {error}"
-            yield from self._hold(queue, task, Diagnosis(Reason.TEMPLATE_INVALID, text))
+            yield from self._hold(queue, task, Diagnosis(Reason.TEMPLATE_INVALID, text), console=True)
             return
         self._taken.add(entry.task)
         self.waiting += 1
         yield CreateJob(entry.task, queue.id, str(manifest["metadata"]["name"]), attempt, manifest)
 
 
-def _next_attempt(
+def pausing(
+    task: Task, entry: QueueEntry, past: Sequence[JobFacts], policy: QueueSettings, now: datetime, *, falls_back: bool
+) -> str:  # fmt: skip
+    """Until when an entry waits after its last attempt, and why; empty when it does not."""
+    if falls_back and past and injection.refused(past[-1]):
+        return ""  # nothing has failed: the next pod is brought podstrap another way
+    attempt, history, _ = next_attempt(task, past, policy, falls_back=falls_back)
+    begins = not_before(entry, attempt, past, policy)
+    if begins is None or begins <= now:
+        return ""
+    why = f" after {history[-1]}" if history else ""
+    most = most_attempts(_counting(task), policy)
+    return f"attempt {attempt} of {most} begins at {begins:%H:%M:%S} UTC{why}"
+
+
+def next_attempt(
     task: Task, past: Sequence[JobFacts], policy: QueueSettings, *, falls_back: bool
 ) -> tuple[int, tuple[str, ...], Diagnosis | None]:
     """The attempt of the next Job for an entry, the history before it, and why there is none.
 
     An attempt whose image volume was refused began nothing: it is none of `maxAttempts`.
     """
-    claim = task.claim
-    history = claim.history if claim and claim.requeued else ()
+    claim = _counting(task)
+    history = claim.history if claim else ()
+    most = most_attempts(claim, policy)
     if not past:
         attempt = claim.next_attempt() if claim else 1
-        if attempt > policy.max_attempts:
+        if attempt > most:
             none_left = f"no attempt left (maxAttempts {policy.max_attempts})"
             return attempt, history, Diagnosis(Reason.NO_ATTEMPT_LEFT, none_left)
         return attempt, history, None
@@ -169,10 +194,15 @@ def _next_attempt(
         return attempt, history, None
     if found.cause in (Cause.TASK, Cause.CONFIG):
         return attempt, history[:-1], replace(found, reason=f"{NEVER_BEGAN}: {found.reason}")
-    if attempt - refused > policy.max_attempts:
+    if attempt - refused > most:
         reason = f"{NEVER_BEGAN} in {past[-1].attempt} attempts (maxAttempts): {found.reason}"
         return attempt, history, replace(found, reason=reason)
     return attempt, history, None
+
+
+def _counting(task: Task) -> Claim | None:
+    """The claim that the next attempt goes on counting from; None when it begins anew."""
+    return task.claim if task.claim and task.claim.requeued else None
 
 
 def _left(limit: int | None, used: int) -> int:

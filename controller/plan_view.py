@@ -18,6 +18,8 @@ from protocol.claim import started_by
 from protocol.names import added_millis
 
 NEVER_BEGAN = "failed before it began"
+STOPPING = "stopping"
+"""The status message by which the server asks a worker to end its task (tasks.stop)."""
 
 
 class View:
@@ -49,10 +51,6 @@ class View:
         known = self.settings.queues
         key = self._keys.get(job.queue) or key_of(known, job.queue_name, job.queue)
         return (known.get(key) if key else None) or QueueSettings()
-
-    def falls_back(self, policy: QueueSettings) -> bool:
-        """Whether a pod whose image volume is refused is given up for one with an init container."""
-        return (policy.injection_method or self.settings.injection_method) == "auto"
 
     def task(self, job: JobFacts) -> Task | None:
         return self.state.tasks.get(job.task)
@@ -109,10 +107,10 @@ def own(job: JobFacts, places: Sequence[Place]) -> bool:
     return Place(job.queue, job.added) in places
 
 
-def say(task: Task, why: Diagnosis) -> Iterator[SetMessage]:
+def say(task: Task, why: Diagnosis, *, console: bool = False) -> Iterator[SetMessage]:
     """Put a reason on a waiting task, only when it is another than the one that stands there."""
     if task.status == "queued" and task.status_message != why.reason:
-        yield SetMessage(task.id, why.reason, why.word)
+        yield SetMessage(task.id, why.reason, why.word, console)
 
 
 def attempt_line(attempt: int, found: Diagnosis) -> str:

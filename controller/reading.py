@@ -21,11 +21,15 @@ from clearml_api.session import Session
 from controller import queue_names, rules
 from controller.acting import CALL
 from controller.cluster.interface import Cluster
+from controller.patience import overdue
 from controller.plan import Plan, in_doubt, wants_places
+from controller.plan_living import untold
+from controller.plan_lost import worth_a_look
 from controller.plan_queues import MAX_NEW_JOBS
 from controller.plan_view import own
 from controller.reasons import Diagnosis
 from controller.settings import Settings
+from controller.settings_queue import QueueSettings
 from controller.state import VANISHED, JobEnd, JobFacts, Place, PodFacts, QueueFacts, Refusal, State, places_of
 from controller.waiting import waiting
 from protocol import labels
@@ -82,7 +86,7 @@ class Reader:
             self._look_for_lost(cluster.home, jobs, now)
         limit = self._limit(jobs)
         found = self._queues(limit, minute=minute)
-        asked = frozenset(self._interesting(jobs, found, minute=minute))
+        asked = frozenset(self._interesting(jobs, found, now, minute=minute))
         fields = (*tasks.MANIFEST, *(tasks.NAMES if rules.ask_names(self._settings) else ()))
         known = tasks.get_all(self._session, asked, fields, bounds=CALL) if asked else {}
         self.refusals = {name: one for name, one in self.refusals.items() if one.until > now}
@@ -179,7 +183,9 @@ class Reader:
             if error.subcode != QUEUE_NAME_TAKEN:
                 raise
 
-    def _interesting(self, jobs: Iterable[JobFacts], found: Iterable[QueueFacts], *, minute: bool) -> Iterable[str]:
+    def _interesting(
+        self, jobs: Iterable[JobFacts], found: Iterable[QueueFacts], now: datetime, *, minute: bool
+    ) -> Iterable[str]:
         """Tasks of Jobs that are over and not settled, of living ones to which something may have happened, and the
         first entries that wait for a Job."""
         living = [job for job in jobs if not job.over]
@@ -189,7 +195,9 @@ class Reader:
             for entry in queue.entries:
                 places.setdefault(entry.task, []).append(Place(queue.id, added_millis(entry.added)))
         for job in jobs:
-            if job.task and (job.uid not in self._settled if job.over else minute or self._suspicious(job, places)):
+            if not job.task or (job.over and job.uid in self._settled):
+                continue
+            if job.over or minute or self._suspicious(job, places, now):
                 yield job.task
         self._said = {job.uid: waiting(job) for job in living}
         for queue in found:
@@ -199,15 +207,23 @@ class Reader:
             free = [entry.task for entry in queue.entries if entry.task not in busy]
             yield from free[: min(room, MAX_NEW_JOBS) + MARGIN + self._extra]
 
-    def _suspicious(self, job: JobFacts, places: Mapping[str, list[Place]]) -> bool:
+    def _suspicious(self, job: JobFacts, places: Mapping[str, list[Place]], now: datetime) -> bool:
         """Whether a living Job's task may have changed in a way that is ours to see to before the minute is over.
 
         One that waits in its place still is queued; one that runs is its pod's to watch.
         """
         waits = places.get(job.task)
         if not waits:
-            return not job.running
-        return not own(job, waits) or waiting(job) != self._said.get(job.uid)
+            if not job.running or untold(job, now) is not None:
+                return True
+            return worth_a_look(job, self._policy(job), now)
+        if not own(job, waits) or waiting(job) != self._said.get(job.uid):
+            return True
+        return untold(job, now) is not None or overdue(job, self._policy(job), now) is not None
+
+    def _policy(self, job: JobFacts) -> QueueSettings:
+        key = queue_names.key_of(self._settings.queues, job.queue_name, job.queue)
+        return QueueSettings() if key is None else self._settings.queues[key]
 
     def _times_doubts(self, state: State) -> dict[str, datetime]:
         by_uid = {job.uid: job for job in state.jobs}
@@ -236,6 +252,8 @@ def _of_claim(task: Task, claim: Claim) -> JobFacts:
 
 def _vanished(job: JobFacts, now: datetime) -> JobFacts:
     """A Job that somebody deleted: nothing of it acts any more."""
+    if job.vanished:
+        return job  # as of when it was missed
     end = JobEnd(succeeded=False, reason=VANISHED, message="the Job was deleted", at=now)
     return replace(job, end=end, pods=tuple(_gone(pod) for pod in job.pods))
 

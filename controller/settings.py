@@ -175,6 +175,10 @@ class Settings(Model):
     ignore_refused_docker_arguments: Flag = Field(
         False, description="Start a task without the docker arguments that are refused, instead of not at all."
     )
+    kubernetes_events: Flag = Field(
+        True,
+        description="Write a Kubernetes Event on a Job for each change of why it waits, and for its failure.",
+    )
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, strict=True)] = Field(
         3600, description="How long a finished Job stays to be looked at."
     )

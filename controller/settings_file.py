@@ -116,6 +116,8 @@ def json_schema() -> dict[str, Any]:
             },
         ],
     }
+    queue = definitions["QueueSettings"]["properties"]
+    queue["pendingTimeout"] = {**queue["pendingTimeoutSeconds"], "description": "Also called pendingTimeoutSeconds."}
     body["properties"]["queue"] = {"type": "string", "description": "The glue's form: names separated by commas."}
     wrapped = {
         "type": "object",

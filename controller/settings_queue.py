@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from controller.settings_values import (
@@ -18,6 +18,7 @@ from controller.settings_values import (
     MissingPython,
     Model,
     Namespace,
+    NotNegative,
     Positive,
     Seconds,
     Template,
@@ -46,7 +47,31 @@ class QueueSettings(Model):
     on_disruption: Literal["restart", "fail"] = Field(
         "restart", description="What becomes of a task whose pod the infrastructure took away."
     )
+    on_node_lost: Literal["wait", "replace"] = Field(
+        "wait",
+        description="What becomes of a task on a node that does not answer: wait until the node is back or its object "
+        "is removed, or let another pod take the task, which a pod cut off from everything may run a second time.",
+    )
     max_attempts: Positive = Field(3, description="Pods that may run one task, the first one included.")
+    retry_own_failures: Annotated[int, Field(ge=0, strict=True)] = Field(
+        0,
+        description="How often a task that failed by itself (its exit code, out of memory) is put back into its queue, "
+        "on top of maxAttempts; 0: never. Not with engine clearml-agent.",
+    )
+    retry_backoff_seconds: NotNegative = Field(
+        10.0, description="Pause before a task's second attempt, doubled for each further one, at most ten minutes."
+    )
+    pending_timeout_seconds: Positive | None = Field(
+        None,
+        validation_alias=AliasChoices("pendingTimeoutSeconds", "pendingTimeout"),
+        description="Seconds after which a Job whose pod has not started ends, and its task fails with the reason; "
+        "no limit when not set. Also called pendingTimeout.",
+    )
+    image_pull_grace_seconds: NotNegative = Field(
+        300.0,
+        description="Seconds for which an image that cannot be pulled is tried again; then the task fails, or, when "
+        "the registry did not answer, its next attempt begins.",
+    )
     active_deadline_seconds: Positive | None = Field(
         None, description="Longest life of a Job, all its pods together; no limit when not set."
     )

@@ -89,6 +89,7 @@ MissingPython = Literal["install", "nearest", "fail"]
 Injection = Literal["auto", "always", "never"]
 InjectionMethod = Literal["auto", "imageVolume", "initContainer"]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
+NotNegative = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
 Limit = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from clearml_api.models import Queue, QueueEntry, Task
+from controller.notes import Note, StopMark
 from protocol import labels
 from protocol.names import added_millis
 from protocol.termination import TerminationMessage
@@ -40,6 +42,8 @@ class PodFacts:
     finished: datetime | None = None
     deleting: bool = False
     """It was asked to go; until its phase is final its processes may still act."""
+    gone_by: datetime | None = None
+    """When it should have ended, its grace time included; None while nobody asked it to go."""
     exit_code: int | None = None
     signal: int | None = None
     reason: str = ""
@@ -121,11 +125,6 @@ class JobFacts:
         return self.annotations.get(labels.INJECTION, "")
 
     @property
-    def stopped_why(self) -> str:
-        """Why we stopped it."""
-        return self.annotations.get(labels.STOPPED, "")
-
-    @property
     def added(self) -> int:
         """When its queue entry was added, milliseconds since the epoch; 0 when the label is damaged."""
         return _number(self.labels.get(labels.ADDED, ""))
@@ -134,6 +133,17 @@ class JobFacts:
     def attempt(self) -> int:
         """The attempt that its first pod is."""
         return max(1, _number(self.labels.get(labels.ATTEMPT, "")))
+
+    @cached_property
+    def told(self) -> Note | None:
+        """The reason that was told last about it."""
+        return Note.from_text(self.annotations[labels.TOLD]) if labels.TOLD in self.annotations else None
+
+    @cached_property
+    def mark(self) -> StopMark | None:
+        """Why we stopped it, when its task is to hear of it."""
+        text = self.annotations.get(labels.STOPPED_BECAUSE)
+        return StopMark.from_text(text) if text and self.stopped else None
 
     @property
     def over(self) -> bool:

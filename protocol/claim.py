@@ -40,6 +40,8 @@ class Claim:
     """Which controller instance, in which cluster, made the Job: its alone to see to when the Job is gone."""
     history: tuple[str, ...] = ()
     """One line for each earlier attempt: why it ended."""
+    failures: int = 0
+    """How many of them the task itself failed, in a queue that asks to try again then."""
 
     def to_text(self) -> str:
         """The runtime value: compact JSON, keys in a fixed order."""
@@ -61,6 +63,7 @@ class Claim:
                 requeued=raw.get("requeued") is True,
                 home=str(raw.get("home", "")),
                 history=tuple(str(line) for line in raw.get("history", ())),
+                failures=int(raw.get("failures", 0)),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -20,7 +20,7 @@ from protocol import labels
 
 T = TypeVar("T")
 
-_KEPT_ANNOTATIONS = (labels.QUEUE_NAME, labels.INJECTION, labels.STOPPED)
+_KEPT_ANNOTATIONS = (labels.QUEUE_NAME, labels.INJECTION, labels.TOLD, labels.STOPPED_BECAUSE)
 _SAYS_NOTHING = ("", "Error", "Completed", "ContainerStatusUnknown")
 """Reasons of a container beside which the pod's own says more."""
 _MESSAGE_LENGTH = 4096
@@ -185,6 +185,9 @@ class Incident(msgspec.Struct):
     reason: str = ""
     message: str = ""
     type: str = ""
+    count: int = 1
+    lastTimestamp: datetime | None = None
+    eventTime: datetime | None = None
 
 
 class Version(msgspec.Struct):
@@ -255,6 +258,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         started=began,
         finished=_finished(status, ended, disruption),
         deleting=meta.deletionTimestamp is not None,
+        gone_by=meta.deletionTimestamp,
         exit_code=ended.exitCode if ended else None,
         signal=(ended.signal or None) if ended else None,
         reason=sys.intern(reason),

@@ -26,6 +26,7 @@ from controller.cluster.local_pod import CannotStart, container_of, outer_enviro
 from controller.cluster.local_rules import end_of
 from controller.state import ClusterState, JobEnd, JobFacts, PodFacts
 from protocol import environment as names
+from protocol import labels
 
 _SHIM = Path(__file__).with_name("shim.py")
 _GRACE_SECONDS = 30
@@ -75,9 +76,19 @@ class LocalCluster:
             self._advance(job, [])
         return True
 
-    def stop(self, job: JobFacts, why: str = "") -> None:  # noqa: ARG002  (nobody looks at it here)
+    def stop(self, job: JobFacts, mark: str = "") -> None:
         """No more pods; those there are get SIGTERM."""
-        self._change(job.namespace, job.name, job.uid, stopped=True)
+        self._change(job.namespace, job.name, job.uid, stopped=True, note=(labels.STOPPED_BECAUSE, mark))
+
+    def give_up(self, job: JobFacts, pod: PodFacts, why: str) -> None:
+        """No pod here is on a node that could be lost without this controller."""
+
+    def note(self, job: JobFacts, text: str) -> None:
+        """An annotation in the Job's file."""
+        self._change(job.namespace, job.name, job.uid, note=(labels.TOLD, text))
+
+    def event(self, job: JobFacts, word: str, message: str, *, warning: bool) -> None:
+        """Nobody looks for Events here: the controller's log has them."""
 
     def delete(self, job: JobFacts) -> None:
         """The Job vanishes when its pods are gone."""
@@ -99,6 +110,9 @@ class LocalCluster:
                     log.seek(max(0, file.stat().st_size - _LOG_TAIL_BYTES))
                     return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
         return ""
+
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """Processes of this machine use little of a manifest: nobody judges the rest."""
 
     def cover(self, namespaces: Iterable[str]) -> None:
         """All are seen: they are names only."""
@@ -126,12 +140,17 @@ class LocalCluster:
             self._advance_all()
             yield
 
-    def _change(self, namespace: str, name: str, uid: str, *, stopped: bool = False, deleting: bool = False) -> None:
+    def _change(
+        self, namespace: str, name: str, uid: str, *, stopped: bool = False, deleting: bool = False,
+        note: tuple[str, str] = ("", ""),
+    ) -> None:  # fmt: skip
         with self._locked():
             job = self._files.job(namespace, name)
             if job is None or job.uid != uid:
                 return
             job.stopped, job.deleting = job.stopped or stopped, job.deleting or deleting
+            if note[1]:
+                job.manifest["metadata"].setdefault("annotations", {})[note[0]] = note[1]
             self._files.save(job)
             self._advance(job, self._files.pods_of(uid))
 

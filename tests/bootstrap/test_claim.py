@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from clearml_api import queues, tasks
 from protocol.claim import RUNTIME_KEY, Claim
 from protocol.termination import Outcome
@@ -96,3 +98,36 @@ def test_wrong_keys_fail_the_pod_with_words_and_without_the_secret(api, queued, 
     assert "refuses the access key" in pod.message().reason
     assert "a-very-wrong-secret" not in pod.output() + pod.message().to_text()
     assert support.task(api, task).status == "queued", "the task waits where it was"
+
+
+def test_a_queue_that_does_not_start_again_what_was_taken_away_is_obeyed_by_the_next_pod(
+    api, queue, queued, start
+) -> None:
+    """The node took the first pod without a word; the Job, which knows no such policy, made another."""
+    task = queued(QUICK)
+    assert queues.remove_task(api, queue, task)
+    tasks.edit_runtime(api, task, {RUNTIME_KEY: Claim("the-job", 1, "pod-before").to_text()})
+    tasks.started(api, task)
+    assert start(task, job="the-job", PODSTRAP_ON_DISRUPTION="fail").wait() != 0
+    ended = support.task(api, task)
+    assert (ended.status, ended.status_reason) == ("failed", "disrupted")
+    assert "pod-before" in ended.status_message and "onDisruption: fail" in ended.status_message
+
+
+def test_the_claim_goes_on_counting_from_what_the_job_tells(api, queued, start) -> None:
+    task = queued(QUICK)
+    lines = ["attempt 1: exit code 3", 'attempt 2: evicted: "$(HOME)"']
+    told = {"PODSTRAP_ATTEMPT": "3", "PODSTRAP_FAILURES": "1", "PODSTRAP_HISTORY": json.dumps(lines)}
+    assert start(task, job="the-job", **told).wait() == 0
+    claim = support.task(api, task).claim
+    assert claim and (claim.attempt, claim.failures, claim.history) == (3, 1, tuple(lines))
+
+
+def test_a_failure_that_is_tried_again_is_left_to_the_controller(api, queued, start) -> None:
+    task = queued("raise SystemExit(3)")
+    pod = start(task, job="the-job", PODSTRAP_RETRIES_LEFT="1")
+    assert pod.wait() == 3
+    assert support.task(api, task).status == "in_progress", "nobody who watches the task may see it fail in between"
+    said = pod.message()
+    assert (said.outcome, said.reason, said.reported) == (Outcome.FAILED, "exit code 3", False)
+    assert "retryOwnFailures" in support.console(api, task)

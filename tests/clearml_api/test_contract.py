@@ -67,6 +67,7 @@ EXAMPLES = {
     ),
     events.send_encoded: lambda s: events.send_encoded(s, events.encode([events.log_event(TASK, "w", 1, "x")])),
     events.stored_times: lambda s: events.stored_times(s, TASK, "podstrap:pod", 1700000000000, 1700000000050),
+    events.last_lines: lambda s: events.last_lines(s, TASK, "podstrap:controller"),
     workers.status_report: lambda s: workers.status_report(
         s, "podstrap:pod", task=TASK, queue=QUEUE, millis=1700000000000, machine_stats={"cpu_usage": [1.0]}
     ),

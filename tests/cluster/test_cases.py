@@ -6,7 +6,10 @@
     fault   {when: in_progress | running, do: NAME, after: TEXT}  (TEXT: once it stands in the console)
     expect  status, reason (status_reason and status_message), message (of a task that waits), attempt (of its claim),
             job (the Job's final reason; "" for one that lives), pods (how many there are), console,
-            another_job (the claim is another Job's than before); status "": the task does not exist any more
+            another_job (the claim is another Job's than before); status "": the task does not exist any more;
+            events (the reasons of podstrap's Events on the task's Jobs, among others); job: none (no Job is left)
+    objects, labels   what is in the namespace, and on it, before the controller starts
+    mend    {once: MESSAGE, create: {path, body} | delete: PATH}: once the task says so, the cause is taken away
 """
 
 from __future__ import annotations
@@ -14,22 +17,18 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from clearml_api import tasks
-from clearml_api.session import Session
 from tests import support
-from tests.cluster.bridge import Bridge
 from tests.cluster.conftest import World, job_reason, steps
-from tests.cluster.forward import Forward
 from tests.cluster.kube import condition, pods
 from tests.cluster.node import Node
+from tests.cluster.real import Real, way
 from tests.cluster.registry import Registry
 from tests.cluster.simulated import SimulatedNodes
 
@@ -39,70 +38,80 @@ CASES = {
     file.stem: yaml.safe_load(file.read_text()) for file in sorted(Path(__file__).with_name("cases").glob("*.yaml"))
 }
 REAL = [name for name, case in CASES.items() if case["node"] == "real"]
+INJECTED = (
+    "aborted", "bootstrap-killed", "drained", "evicted", "exit-3", "exit-75", "out-of-memory", "pod-deleted", "success",
+)  # fmt: skip
+"""Real cases in which bootstrap's own doing shows: they hold too where it is brought into an image without anything."""
+RUNS = [*((name, "baked") for name in REAL), *((name, "imageVolume") for name in INJECTED)]
 SIMULATED = [name for name, case in CASES.items() if case["node"] == "simulated"]
-
-
-@pytest.fixture(scope="session")
-def pods_reach_it(bridge: Bridge, server_environ: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Settings by which pods on the bridge find the ClearML server."""
-    api = urlsplit(server_environ["CLEARML_API_HOST"])
-    files = urlsplit(server_environ.get("CLEARML_FILES_HOST") or server_environ["CLEARML_API_HOST"])
-    forwards = [Forward(bridge.address, one.port or 80) for one in (api, files)]
-    urls = [f"http://{bridge.address}:{one.port}" for one in forwards]
-    yield {"apiServerUrlReference": urls[0], "webServerUrlReference": urls[0], "fileServerUrlReference": urls[1]}
-    for one in forwards:
-        one.close()
 
 
 @pytest.mark.parametrize("name", SIMULATED)
 def test_on_a_simulated_node(world: World, nodes: SimulatedNodes, name: str) -> None:
     case = CASES[name]
     task = support.create_task(world.session, name, "print(1)")
-    given = json.loads(json.dumps(case["steps"]).replace("{task}", task))
+    given = json.loads(json.dumps(case.get("steps", [])).replace("{task}", task))
+    _prepare(world, case)
     world.controller(steps(*given, **case.get("queue", {})), **case.get("settings", {}))
     tasks.enqueue(world.session, task, world.queue_id)
     if fault := case.get("fault"):
         world.status(task, "in_progress")
-        assert fault["do"] == "lose-node", f"no such fault: {fault}"
-        lost = _lose_node(world, task, nodes)
+        assert fault["do"] in ("lose-node", "silence-node"), f"no such fault: {fault}"
+        lost = _lose_node(world, task, nodes, removed=fault["do"] == "lose-node")
     try:
+        _mend(world, task, case)
         _hold(world, task, case["expect"], name)
     finally:
         if fault:
-            nodes.appear(lost)
+            nodes.appear(lost) if fault["do"] == "lose-node" else nodes.back(lost)
 
 
 @pytest.mark.xdist_group("node")
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(("name", "how"), RUNS)
 def test_on_a_real_node(
-    world: World,
-    api: Session,
-    node: Node,
+    real: Real,
     registry: Registry,
-    task_image: str,
-    pods_reach_it: dict[str, str],
     name: str,
+    how: str,
 ) -> None:
+    world, node = real.world, real.node
     node.trust_registry(registry.address)
     text = (Path(__file__).with_name("cases") / f"{name}.yaml").read_text()
     text = text.replace("{registry}", registry.address).replace("{bridge}", node.bridge_address)
     case = yaml.safe_load(text)
-    secrets = {key: world.environ[key] for key in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY")}
-    space = f"/api/v1/namespaces/{world.namespace}"
-    world.plane.kube.create(f"{space}/secrets", {"metadata": {"name": "podstrap-clearml"}, "stringData": secrets})
-    for one in case.get("objects", ()):
-        world.plane.kube.create(f"{space}/{one['path']}", one["body"])
-    queue = {"pollSeconds": 0.5, **case.get("queue", {})}
-    base = {"nodeSelector": {"kubernetes.io/hostname": node.name}, "terminationGracePeriodSeconds": 5}
-    more = {**pods_reach_it, "defaultContainerImage": task_image, "basePodTemplate": base, **case.get("settings", {})}
-    world.controller(queue, **more)
+    _prepare(world, case)
+    images = {"bakedImages": ["*"]} if how == "baked" else {"defaultContainerImage": real.bare_image}
+    real.controller({**way(how), **case.get("queue", {})}, **images, **case.get("settings", {}))
     task = world.enqueue(name, case.get("code", "print(1)"))
     first = ""
     if fault := case.get("fault"):
         first = _happen(world, task, fault, node)
+    _mend(world, task, case)
     _hold(world, task, case["expect"], name, first)
     if case["expect"]["status"]:
         world.session.call("tasks.stop", {"task": task, "force": True})
+
+
+def _prepare(world: World, case: dict[str, Any]) -> None:
+    kube, space = world.plane.kube, f"/api/v1/namespaces/{world.namespace}"
+    if labels := case.get("labels"):
+        kube.patch(space, {"metadata": {"labels": labels}})
+    for one in case.get("objects", ()):
+        kube.create(f"{space}/{one['path']}", one["body"])
+        if one["path"] == "resourcequotas":
+            support.until(lambda: kube.items(f"{space}/resourcequotas")[0].get("status"))
+
+
+def _mend(world: World, task: str, case: dict[str, Any]) -> None:
+    if not (mend := case.get("mend")):
+        return
+    kube, space = world.plane.kube, f"/api/v1/namespaces/{world.namespace}"
+    said = lambda: re.search(mend["once"], world.task(task).status_message, re.S)  # noqa: E731
+    support.until(said, 90, lambda: world.describe(task))
+    if made := mend.get("create"):
+        kube.create(f"{space}/{made['path']}", made["body"])
+    else:
+        kube.delete(f"{space}/{mend['delete']}")
 
 
 def _happen(world: World, task: str, fault: dict[str, Any], node: Node) -> str:
@@ -154,14 +163,15 @@ def _kill_pid_1(pod: dict[str, Any]) -> None:
     raise AssertionError("the pod's PID 1 was not found")
 
 
-def _lose_node(world: World, task: str, nodes: SimulatedNodes) -> str:
+def _lose_node(world: World, task: str, nodes: SimulatedNodes, *, removed: bool) -> str:
     lost = world.pod(task)["spec"]["nodeName"]
     nodes.silence(lost)
     kube, path = world.plane.kube, f"/api/v1/nodes/{lost}"
     support.until(lambda: condition(kube.get(path), "Ready") is None, 60)
     support.until(lambda: world.pod(task)["metadata"].get("deletionTimestamp"), 60, lambda: world.describe(task))
     assert world.task(task).status == "in_progress", "nobody can say yet that it does not run there any more"
-    kube.delete(path)
+    if removed:
+        kube.delete(path)
     return lost
 
 
@@ -169,8 +179,11 @@ def _hold(world: World, task: str, expect: dict[str, Any], name: str, first_job:
     """What must stand on the task and in the cluster, as soon as it does."""
 
     def missing() -> str:
-        if "job" in expect and expect["job"] not in (reasons := [job_reason(one) for one in world.jobs(task)]):
+        reasons = [job_reason(one) for one in world.jobs(task)]
+        if "job" in expect and (reasons if expect["job"] == "none" else expect["job"] not in reasons):
             return f"jobs {reasons}"
+        if absent := set(expect.get("events", ())) - (seen := {one["reason"] for one in world.events(task)}):
+            return f"events {absent} among {seen}"
         found = tasks.get(world.session, task)
         if found is None:
             return "" if expect["status"] == "" else "the task is gone"

@@ -46,8 +46,10 @@ AFTER: dict[str, Callable[[Stranger, Session], None]] = {"README.md": ran_on_a_g
 
 @pytest.mark.parametrize("page", TYPED, ids=pages.name_of)
 def test_the_commands_of_a_page_work_one_after_the_other(page: Path, stranger: Stranger, api: Session) -> None:
-    found = pages.blocks(page)
-    if not any("create namespace" in one.text or "make install" in one.text for one in found if one.kind == "cluster"):
+    typed = [one for one in pages.blocks(page) if one.kind == "cluster"]
+    before = [pages.ROOT / one.after for one in typed if one.after]
+    found = [one for each in (*before, page) for one in pages.blocks(each)]
+    if not any("create namespace" in one.text for one in found if one.kind == "cluster"):
         stranger.kube.create("/api/v1/namespaces", {"metadata": {"name": stranger.namespace}})
     for block in found:
         if block.file:

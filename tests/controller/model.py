@@ -7,6 +7,7 @@ a real one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -17,10 +18,15 @@ from clearml_api.errors import ApiError, ApiUnreachable
 from clearml_api.models import task_of
 from controller.cluster.interface import NameTaken, same_job
 from controller.state import ClusterState, JobEnd, JobFacts, PodFacts
+from protocol import labels
 from protocol.claim import RUNTIME_KEY, Claim, started_reason
 from protocol.termination import Outcome, TerminationMessage
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+NEVER = -1
+"""The code of a pod that was removed before its container started."""
 
 
 class Crash(BaseException):
@@ -49,6 +55,7 @@ class Server:
         self.configuration = Configuration(api_host="http://model")
         self.tasks: dict[str, dict[str, Any]] = {}
         self.queues: dict[str, list[dict[str, Any]]] = {}
+        self.console: dict[str, list[dict[str, Any]]] = {}
         self.calls: list[str] = []
         self.crash_at: int | None = None
         """The controller dies at this call (counted from 0), before it when even, after it when odd."""
@@ -66,6 +73,10 @@ class Server:
         if countdown == 1:
             raise Crash
         return answer
+
+    def send_lines(self, endpoint: str, lines: bytes, *, bounds: object = None) -> dict[str, Any]:
+        """As Session.send_lines."""
+        return self.call(endpoint, {"events": [json.loads(line) for line in lines.splitlines()]})
 
     def do(self, endpoint: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The call itself, for pods and users."""
@@ -94,6 +105,7 @@ class Server:
     def _tasks_reset(self, payload: Mapping[str, Any]) -> None:
         self.status(payload["task"], "created")
         self.task(payload["task"])["runtime"] = {}
+        self.console.pop(payload["task"], None)
         self._drop(payload["task"])
 
     def _tasks_stop(self, payload: Mapping[str, Any]) -> None:
@@ -144,6 +156,14 @@ class Server:
     def _tasks_update(self, payload: Mapping[str, Any]) -> None:
         self.task(payload["task"])["status_message"] = payload["status_message"]
 
+    def _events_add_batch(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        for event in payload["events"]:
+            self.console.setdefault(event["task"], []).append(event)
+        return {"added": len(payload["events"]), "errors": 0}
+
+    def _events_get_task_log(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        return {"events": self.console.get(payload["task"], [])[-payload["batch_size"] :]}
+
     def _tasks_ping(self, payload: Mapping[str, Any]) -> None:
         self.task(payload["task"])
 
@@ -188,6 +208,12 @@ class Pod:
     signal: int | None = None
     disruption: str = ""
     terminating: bool = False
+    created: datetime = START
+    lost_at: datetime | None = None
+    """Its node does not answer since: what becomes of it shows nowhere in the cluster until the node is back."""
+    given_up: bool = False
+    trouble: tuple[str, str] = ("", "")
+    """Why it does not start: a kubelet's reason and message."""
 
     @property
     def alive(self) -> bool:
@@ -203,6 +229,8 @@ class Job:
     pods: list[Pod] = field(default_factory=list)
     end: JobEnd | None = None
     stopped: bool = False
+    created: datetime = START
+    notes: dict[str, str] = field(default_factory=dict)
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -217,21 +245,28 @@ class Cluster:
         self.server = server
         self.jobs: dict[str, Job] = {}
         self.made = 0
+        self.events: list[tuple[str, str]] = []
 
     def snapshot(self) -> ClusterState:
         return ClusterState(tuple(self._facts(name, job) for name, job in self.jobs.items()))
 
     def _facts(self, name: str, job: Job) -> JobFacts:
         pods = tuple(
-            PodFacts(
+            self._hidden(pod)
+            if pod.lost_at
+            else PodFacts(
                 name=pod.uid,
                 uid=pod.uid,
                 phase=("Pending" if pod.at == "pending" else "Running")
                 if pod.alive
                 else ("Failed" if pod.code else "Succeeded"),
-                exit_code=pod.code,
+                exit_code=None if pod.code == NEVER else pod.code,
                 signal=pod.signal,
-                reason="" if pod.alive else "Error",
+                reason="" if pod.alive or pod.code == NEVER else "Error",
+                created=pod.created,
+                started=None if pod.at == "pending" else pod.created,
+                waiting_reason=pod.trouble[0] if pod.alive and pod.at == "pending" else "",
+                waiting_message=pod.trouble[1],
                 disruption=pod.disruption,
                 termination=pod.words.to_text() if pod.words else "",
                 deleting=pod.terminating,
@@ -240,9 +275,41 @@ class Cluster:
         )
         metadata = job.manifest["metadata"]
         return JobFacts(
-            name, job.uid, labels=job.labels, annotations=metadata.get("annotations", {}), end=job.end,
-            stopped=job.stopped, pods=pods,
+            name, job.uid, labels=job.labels, annotations={**metadata.get("annotations", {}), **job.notes}, end=job.end,
+            stopped=job.stopped, pods=pods, created=job.created,
         )  # fmt: skip
+
+    def _hidden(self, pod: Pod) -> PodFacts:
+        return PodFacts(
+            pod.uid, pod.uid, phase="Failed" if pod.given_up else "Running", node="node", created=pod.created,
+            started=pod.created, deleting=True, gone_by=pod.lost_at, disruption="DeletionByTaintManager",
+            reason="NodeLost" if pod.given_up else "", termination=TerminationMessage(Outcome.RUNNING, "").to_text(),
+        )  # fmt: skip
+
+    def give_up(self, job: JobFacts, pod: PodFacts, why: str) -> None:
+        self._maybe_crash(before=True)
+        for known in self.jobs[job.name].pods if job.name in self.jobs else ():
+            if known.uid == pod.uid and not known.given_up:
+                known.given_up = True
+                self._next(self.jobs[job.name])
+        self._maybe_crash(before=False)
+
+    def lose(self, pod: Pod) -> None:
+        pod.lost_at = self.clock()
+
+    def polls(self) -> None:
+        """Pods on lost nodes that still reach the server look whether the task is their own."""
+        for job, pod in self.living_pods():
+            if pod.lost_at and not self.holds(pod, job.labels[labels.TASK]):
+                pod.code = 0
+
+    def node_is_back(self, job: Job, pod: Pod) -> None:
+        """It tells what became of the pod."""
+        if pod.given_up:
+            return
+        pod.lost_at = None
+        if pod.code is not None:
+            self._end(job, pod, pod.code)
 
     def create(self, manifest: Mapping[str, Any]) -> bool:
         self._maybe_crash(before=True)
@@ -252,14 +319,16 @@ class Cluster:
                 return False
             raise NameTaken(name)
         self.made += 1
-        self.jobs[name] = Job(manifest, f"job{self.made}", [self._pod()])
+        self.jobs[name] = Job(manifest, f"job{self.made}", [self._pod()], created=self.clock())
         self._maybe_crash(before=False)
         return True
 
-    def stop(self, job: JobFacts, why: str = "") -> None:
+    def stop(self, job: JobFacts, mark: str = "") -> None:
         self._maybe_crash(before=True)
         if (known := self.jobs.get(job.name)) and known.uid == job.uid:
             known.stopped = True
+            if mark:
+                known.notes[labels.STOPPED_BECAUSE] = mark
             for pod in known.pods:
                 pod.terminating = pod.terminating or pod.alive
         self._maybe_crash(before=False)
@@ -267,12 +336,24 @@ class Cluster:
     def delete(self, job: JobFacts) -> None:
         self._maybe_crash(before=True)
         if (known := self.jobs.get(job.name)) and known.uid == job.uid:
-            assert not any(pod.alive for pod in known.pods), "deleted while its pods live"
+            assert not any(pod.alive and not pod.given_up for pod in known.pods), "deleted while its pods live"
             del self.jobs[job.name]
         self._maybe_crash(before=False)
 
+    def note(self, job: JobFacts, text: str) -> None:
+        self._maybe_crash(before=True)
+        if (known := self.jobs.get(job.name)) and known.uid == job.uid:
+            known.notes[labels.TOLD] = text
+        self._maybe_crash(before=False)
+
+    def event(self, job: JobFacts, word: str, message: str, *, warning: bool) -> None:
+        self.events.append((job.uid, word))
+
     def wait(self, seconds: float) -> bool:
         return False
+
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """All are taken."""
 
     def cover(self, namespaces: Iterable[str]) -> None:
         """One namespace has it all."""
@@ -290,7 +371,7 @@ class Cluster:
 
     def _pod(self) -> Pod:
         self.made += 1
-        return Pod(f"pod{self.made}")
+        return Pod(f"pod{self.made}", created=self.clock())
 
     def living_pods(self) -> list[tuple[Job, Pod]]:
         return [(job, pod) for job in self.jobs.values() for pod in job.pods if pod.alive]
@@ -298,17 +379,16 @@ class Cluster:
     def step(self, job: Job, pod: Pod, code: int = 0) -> None:
         """The pod's next call, as bootstrap makes them."""
         task, queue = job.labels["podstrap.io/task"], job.labels["podstrap.io/queue"]
-        if pod.terminating and pod.at != "checked":
+        if pod.terminating and not pod.lost_at and pod.at != "checked":
             self._terminated(job, pod, task)
         elif pod.at == "pending":
-            pod.at = "start"
+            pod.at = "pending" if pod.trouble[0] else "start"
         elif pod.at == "start":
             self._begin(job, pod, task, queue)
         elif pod.at == "removed":
-            before = self._claim(task)
-            attempt = before.next_attempt() if before and before.requeued else int(job.labels["podstrap.io/attempt"])
-            history = before.history if before and before.requeued else ()
-            self._take(job, pod, task, attempt, history)
+            told = job.manifest.get("told", {})
+            attempt = int(job.labels["podstrap.io/attempt"])
+            self._take(job, pod, task, attempt, tuple(told.get("history", ())), told.get("failures", 0))
         elif pod.at == "claimed":
             raw = self.server.tasks.get(task)
             mine = raw is not None and pod.claim is not None and pod.claim.same_holder(self._claim(task))
@@ -336,7 +416,7 @@ class Cluster:
             and raw
             and raw["status"] in ("queued", "in_progress")
         ):
-            self._take(job, pod, task, held.attempt + 1, held.history)
+            self._take(job, pod, task, held.attempt + 1, held.history, held.failures)
             return
         try:
             self.server.do("queues.remove_task", {"queue": queue, "task": task})
@@ -344,8 +424,10 @@ class Cluster:
         except ApiError:
             self._leave(job, pod, task, Outcome.CLAIM_LOST, 0)
 
-    def _take(self, job: Job, pod: Pod, task: str, attempt: int, history: tuple[str, ...]) -> None:
-        pod.claim = Claim(job.uid, attempt, pod.uid, history=history)
+    def _take(
+        self, job: Job, pod: Pod, task: str, attempt: int, history: tuple[str, ...], failures: int
+    ) -> None:  # fmt: skip
+        pod.claim = Claim(job.uid, attempt, pod.uid, history=history, failures=failures)
         try:
             self.server.do("tasks.edit_runtime", {"task": task, "add_or_update": {RUNTIME_KEY: pod.claim.to_text()}})
             pod.at = "claimed"
@@ -358,6 +440,10 @@ class Cluster:
         elif self.server.tasks[task]["status_message"] == "stopping":
             self.server.do("tasks.stopped", {"task": task})
             self._leave(job, pod, task, Outcome.STOPPED, 0)
+        elif code and job.manifest.get("told", {}).get("retries_left"):
+            tried = self.server.tasks[task]
+            tried["tried"] = tried.get("tried", 0) + 1
+            self._leave(job, pod, task, Outcome.FAILED, code)  # the status is left to the controller
         else:
             ran = self.server.tasks[task]
             ran["ran"] = ran.get("ran", 0) + 1
@@ -365,7 +451,9 @@ class Cluster:
             self._leave(job, pod, task, Outcome.FAILED if code else Outcome.COMPLETED, code)
 
     def _terminated(self, job: Job, pod: Pod, task: str) -> None:
-        if pod.at in ("pending", "start"):
+        if pod.at == "pending":
+            self._end(job, pod, NEVER)
+        elif pod.at == "start":
             self.kill(job, pod)
         elif self.holds(pod, task) or pod.at == "removed":
             self._leave(job, pod, task, Outcome.DISRUPTED, 75)
@@ -404,11 +492,17 @@ class Cluster:
 
     def _end(self, job: Job, pod: Pod, code: int) -> None:
         pod.code = code
+        if pod.lost_at:
+            return
         if code == 0:
             job.end = JobEnd(succeeded=True, reason="Complete", at=self.clock())
-        elif not pod.disruption and code != 75:
+        elif not pod.disruption and code not in (75, NEVER):
             job.end = JobEnd(succeeded=False, reason="PodFailurePolicy", at=self.clock())
-        elif not job.stopped:
+        else:
+            self._next(job)
+
+    def _next(self, job: Job) -> None:
+        if not job.stopped:
             job.pods.append(self._pod())
 
 

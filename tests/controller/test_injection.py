@@ -11,6 +11,8 @@ from clearml_api.models import Task
 from controller import injection
 from controller.actions import CreateJob, SetMessage, StopJob
 from controller.job_template import TemplateError
+from controller.notes import StopMark
+from controller.reasons import Reason
 from controller.settings import Settings
 from controller.settings_file import load_text
 from controller.settings_queue import QueueSettings
@@ -173,6 +175,10 @@ def refusing(way: str = IMAGE_VOLUME, attempt: int = 1, uid: str = "u1", **more:
     return replace(found, annotations={labels.INJECTION: way, **more.get("annotations", {})})
 
 
+def stopped_for(why: str) -> dict[str, str]:
+    return {labels.STOPPED_BECAUSE: StopMark(Reason.IMAGE_VOLUME_REFUSED, f"no image volume: {why}").to_text()}
+
+
 def real_render(one: Task, **more: Any) -> dict[str, Any]:
     return render(replace(one, container=task_with(image="python:3.12").container), **more)
 
@@ -186,7 +192,7 @@ def test_a_pod_whose_image_volume_is_refused_is_given_up_and_says_so() -> None:
 
 def test_the_next_pod_copies_and_is_told_why_whatever_became_of_the_controller() -> None:
     """Only the Job's annotations are left: its pod is gone, and who stopped it was killed."""
-    stopped = refusing(pods=(), stopped=True, annotations={labels.STOPPED: "no image volume: CreateContainerError: x"})
+    stopped = refusing(pods=(), stopped=True, annotations=stopped_for("CreateContainerError: x"))
     facts = state(task(), jobs=(stopped,), q1="a", injections=BOTH)
     (made,) = [one for one in decide(facts, render=real_render).actions if isinstance(one, CreateJob)]
     assert made.name == job_name("a", ADDED, 2)
@@ -196,7 +202,7 @@ def test_the_next_pod_copies_and_is_told_why_whatever_became_of_the_controller()
 
 def test_a_refusal_is_none_of_the_attempts() -> None:
     once = settings(QueueSettings(max_attempts=1))
-    stopped = refusing(pods=(), stopped=True, annotations={labels.STOPPED: "no image volume: x"})
+    stopped = refusing(pods=(), stopped=True, annotations=stopped_for("x"))
     facts = state(task(), jobs=(stopped,), q1="a", injections=BOTH)
     (made,) = [one for one in decide(facts, once, real_render).actions if isinstance(one, CreateJob)]
     assert variables_of(dict(made.manifest))["PODSTRAP_MAX_ATTEMPTS"] == "2", "it may run, once"

@@ -124,7 +124,11 @@ def world(server_environ: dict[str, str], tmp_path: Path) -> Iterator[World]:
     name = f"loop-{time.monotonic_ns()}"
     queue = queues.create(session, name)
     settings = Settings(
-        queues={name: QueueSettings()}, poll_seconds=0.1, orphan_grace_seconds=0.5, reconcile_seconds=60, max_pods=4
+        queues={name: QueueSettings(retry_backoff_seconds=0)},
+        poll_seconds=0.1,
+        orphan_grace_seconds=0.5,
+        reconcile_seconds=60,
+        max_pods=4,
     )
     one = World(session, tmp_path, queue, name, settings, LocalCluster(tmp_path / "cluster"))
     yield one

@@ -83,7 +83,8 @@ def at_most(pods: int) -> QueueSettings:
 
 
 def decide(state: State, limits: Settings | None = None, render: Any = render) -> Plan:
-    return plan(state, limits or settings(), render)
+    """What is done; what is told stands in test_telling.py."""
+    return replace(plan(state, limits or settings(), render), tellings=())
 
 
 def created(found: Plan) -> list[tuple[str, int]]:
@@ -151,7 +152,9 @@ def test_job_that_the_cluster_refuses_waits_and_others_go_on() -> None:
     refusals = {job_name("a", ADDED, 1): Refusal("over quota", NOW + timedelta(seconds=9))}
     found = decide(state(task("a"), task("b"), q1="ab", refusals=refusals), settings(max_pods=1))
     assert created(found) == [("b", 1)]
-    assert found.actions[0] == SetMessage("a", "waiting: the cluster refuses its Job: over quota", Reason.JOB_REFUSED)
+    assert found.actions[0] == SetMessage(
+        "a", "waiting: the cluster refuses its Job: over quota", Reason.JOB_REFUSED, console=True
+    )
 
 
 @pytest.mark.parametrize("status", ["created", "in_progress", "stopped", "completed", None])

@@ -8,6 +8,7 @@ come to an end by itself.
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from clearml_api.errors import ApiError
 from controller.loop import Loop
+from controller.notes import shape
 from controller.settings import Settings
 from controller.settings_queue import QueueLimits, QueueSettings
 from protocol import labels
@@ -27,6 +29,14 @@ from tests.controller.model import Clock, Cluster, Crash, Job, Pod, Server
 GRACE = 30.0
 EXAMPLES = int(os.environ.get("PODSTRAP_MACHINE_EXAMPLES", "60"))
 FINAL = ("completed", "failed", "stopped")
+RETRIES = 1
+TROUBLE = {
+    "absent": ("ErrImagePull", "r/i:1: not found"),
+    "registry": ("ImagePullBackOff", "dial tcp: i/o timeout"),
+    "name": ("InvalidImageName", "couldn't parse image name"),
+    "room": ("Unschedulable", "0/3 nodes are available: 3 Insufficient cpu."),
+    "more room": ("Unschedulable", "0/5 nodes are available: 5 Insufficient cpu."),
+}
 PAST_THE_CLAIM = ("removed", "claimed", "checked", "running")
 
 
@@ -41,11 +51,18 @@ def render(
         labels.ATTEMPT: str(attempt),
     }
     annotations = {labels.QUEUE_NAME: queue_name}
-    return {"metadata": {"name": job_name(task.id, added, attempt), "labels": found, "annotations": annotations}}
+    failures = task.claim.failures if task.claim and task.claim.requeued else 0
+    told = {"history": history, "failures": failures, "retries_left": max(0, queue.retry_own_failures - failures)}
+    metadata = {"name": job_name(task.id, added, attempt), "labels": found, "annotations": annotations}
+    return {"metadata": metadata, "told": told}
 
 
 def settings_of(**more: Any) -> Settings:
-    queues = {"first": QueueSettings(queue_settings=QueueLimits(max_pods=2)), "second": QueueSettings()}
+    first = QueueSettings(
+        queue_settings=QueueLimits(max_pods=2), pending_timeout_seconds=100, image_pull_grace_seconds=40
+    )
+    second = QueueSettings(retry_own_failures=RETRIES, image_pull_grace_seconds=40, on_node_lost="replace")
+    queues = {"first": first, "second": second}
     return Settings(queues=queues, max_pods=3, orphan_grace_seconds=GRACE, reconcile_seconds=60, **more)
 
 
@@ -145,6 +162,7 @@ class World(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([10.0, GRACE + 1, 90.0]))
     def time_passes(self, seconds: float) -> None:
         self.clock.pass_seconds(seconds)
+        self.cluster.polls()
 
     # Pods
 
@@ -174,6 +192,33 @@ class World(RuleBasedStateMachine):
         elif pod.at == "running" and self.cluster.holds(pod, job.labels[labels.TASK]):
             self.cluster.finish_silently(job, pod, job.labels[labels.TASK])
 
+    @precondition(lambda self: self._on_a_node())
+    @rule(data=st.data())
+    def node_is_lost(self, data: st.DataObject) -> None:
+        self.cluster.lose(self._draw(data, self._on_a_node()))
+
+    def _on_a_node(self) -> list[Pod]:
+        return [pod for _, pod in self.cluster.living_pods() if pod.at == "running" and not pod.lost_at]
+
+    @precondition(lambda self: self._lost())
+    @rule(data=st.data())
+    def node_is_back(self, data: st.DataObject) -> None:
+        self.cluster.node_is_back(*self._draw(data, self._lost()))
+
+    def _lost(self) -> list[tuple[Job, Pod]]:
+        return [
+            (job, pod) for job in self.cluster.jobs.values() for pod in job.pods if pod.lost_at and not pod.given_up
+        ]
+
+    @precondition(lambda self: self._pending())
+    @rule(data=st.data(), what=st.sampled_from(["", *TROUBLE]))
+    def pod_does_not_start(self, data: st.DataObject, what: str) -> None:
+        pod = self._draw(data, self._pending())
+        pod.trouble = TROUBLE.get(what, ("", ""))
+
+    def _pending(self) -> list[Pod]:
+        return [pod for _, pod in self.cluster.living_pods() if pod.at == "pending"]
+
     @precondition(lambda self: self.cluster.jobs)
     @rule(data=st.data(), times=st.integers(0, 3))
     def job_is_deleted_by_hand(self, data: st.DataObject, times: int) -> None:
@@ -189,6 +234,7 @@ class World(RuleBasedStateMachine):
         for _ in range(3):  # remembered in the controller's memory until its task is settled
             self.loop.round()
             self.clock.pass_seconds(GRACE + 1)
+            self.cluster.polls()
 
     def _draw(self, data: st.DataObject, among: list[Any]) -> Any:
         return among[data.draw(st.integers(0, len(among) - 1))]
@@ -214,17 +260,31 @@ class World(RuleBasedStateMachine):
     def nothing_runs_more_often_than_wanted(self) -> None:
         for name, task in self.server.tasks.items():
             assert task.get("ran", 0) <= self.wanted[name], name
+            assert task.get("tried", 0) <= self.wanted[name] * RETRIES, name
+
+    @invariant()
+    def the_console_says_nothing_twice(self) -> None:
+        for lines in self.server.console.values():
+            said = [shape(line["msg"]) for line in lines]
+            assert all(one != other for one, other in pairwise(said)), said
 
     def _lives(self, job: Job) -> bool:
         return any(pod.alive for pod in job.pods) or (job.end is None and not job.stopped)
 
     def teardown(self) -> None:
         """No more disturbances: everything ends."""
-        for _ in range(200):
+        for pod in self._pending():
+            if pod.trouble[0] == "Unschedulable":
+                pod.trouble = ("", "")
+        for turn in range(200):
             self.loop.round()
             for job, pod in self.cluster.living_pods():
-                self.cluster.step(job, pod)
+                if not pod.lost_at:
+                    self.cluster.step(job, pod)
             self.clock.pass_seconds(13)
+            self.cluster.polls()
+            for job, pod in self._lost() if turn > 20 else ():  # those that no queue gives up
+                self.cluster.node_is_back(job, pod)
             if not self._left():
                 break
         assert not self._left(), f"lost or stuck: {self._left()}\n{self.server.queues}"

@@ -10,7 +10,8 @@ A block says by the comment above it how it is held true:
     <!-- test: by: FILE::TEST -->      this test holds it
     <!-- test: none: why -->           nothing can hold it here
 
-`file=NAME` after a kind (`values: file=values.yaml`) leaves the block in the page's folder for later commands.
+`file=NAME` after a kind (`values: file=values.yaml`) leaves the block in the page's folder for later commands;
+`after=PAGE` has the commands of that page typed before.
 """
 
 from __future__ import annotations
@@ -51,6 +52,11 @@ class Block:
     def file(self) -> str:
         """The name under which later commands of the page find it."""
         return self.detail.removeprefix("file=") if self.detail.startswith("file=") else ""
+
+    @property
+    def after(self) -> str:
+        """The page whose commands come before."""
+        return self.detail.removeprefix("after=") if self.detail.startswith("after=") else ""
 
 
 def pages() -> list[Path]:

@@ -45,8 +45,11 @@ def test_every_image_has_a_row() -> None:
     values = yaml.safe_load((ROOT / "charts" / "podstrap" / "values.yaml").read_text(encoding="utf-8"))
     images = {values["podstrap"]["image"]["repository"]}
     images |= {str(field.default) for name, field in Settings.model_fields.items() if name.endswith("_image")}
+    images |= {Settings().injected_image}
     assert [one for one in images if f"`{one.partition(':')[0]}`" not in PAGE and one != "None"] == []
-    keys = {field.alias or name for name, field in Settings.model_fields.items() if name.endswith(("_image", "_url"))}
+    keys = {
+        field.alias or name for name, field in Settings.model_fields.items() if name.endswith(("_image", "_server_url"))
+    }
     assert [one for one in sorted(keys) if one not in PAGE] == []
 
 

@@ -18,7 +18,8 @@ pollSeconds: 0.3
 orphanGraceSeconds: 3
 reconcileSeconds: 2
 queues:
-  {queue}: {{}}
+  {queue}: {{retryBackoffSeconds: 0}}
+  {queue}-again: {{retryOwnFailures: 1, retryBackoffSeconds: 0.5}}
 """
 
 
@@ -31,11 +32,12 @@ class World:
     queue: str
     folder: Path
     controller: support.Process
+    again: str = ""
 
-    def run(self, name: str, code: str = "", **script: object) -> str:
-        """Create a task and enqueue it; its id."""
+    def run(self, name: str, code: str = "", *, again: bool = False, **script: object) -> str:
+        """Create a task and enqueue it, `again`: in the queue that tries failed tasks once more; its id."""
         task = support.create_task(self.session, name, code, **script)
-        tasks.enqueue(self.session, task, self.queue)
+        tasks.enqueue(self.session, task, self.again if again else self.queue)
         return task
 
 
@@ -44,9 +46,9 @@ def world(server_environ: dict[str, str], tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("controller")
     session = support.session_of(server_environ)
     name = f"end-to-end-{os.getpid()}"
-    queue = support.queue_id(session, name)
+    queue, again = support.queue_id(session, name), support.queue_id(session, f"{name}-again")
     controller = support.controller(server_environ, SETTINGS.format(queue=name), folder)
     controller.start()
-    yield World(server_environ, session, queue, folder, controller)
+    yield World(server_environ, session, queue, folder, controller, again)
     assert controller.popen and controller.popen.poll() is None, f"the controller died:\n{controller.text()[-4000:]}"
     controller.stop()

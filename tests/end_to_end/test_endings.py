@@ -195,3 +195,23 @@ def _processes_with(text: str) -> list[int]:
         except psutil.Error:
             continue
     return found
+
+
+def test_a_task_that_failed_by_itself_is_tried_again_where_its_queue_asks(world, tmp_path) -> None:
+    marker = tmp_path / "tried"
+    code = f"import pathlib, sys\nf = pathlib.Path({str(marker)!r})\nif not f.exists():\n    f.touch()\n    sys.exit(3)"
+    task = world.run("fails once", code, again=True)
+    ended = support.ended(world.session, task, log=world.controller)
+    assert ended.status == "completed"
+    assert ended.claim and (ended.claim.attempt, ended.claim.failures) == (2, 1)
+    assert ended.claim.history == ("attempt 1: exit code 3",)
+
+
+def test_the_last_try_of_a_task_that_fails_by_itself_is_its_end(world) -> None:
+    task = world.run("fails always", "raise SystemExit(3)", again=True)
+    ended = support.ended(world.session, task, log=world.controller)
+    assert (ended.status, ended.status_reason) == ("failed", "exit code 3")
+    assert ended.claim and ended.claim.attempt == 2
+    text = support.console(world.session, task)
+    assert len(re.findall(r"waiting: attempt 2 of 4 begins at .* UTC after attempt 1: exit code 3", text)) <= 1
+    assert text.count("failed after") == 2

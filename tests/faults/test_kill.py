@@ -30,8 +30,8 @@ maxPods: 6
 orphanGraceSeconds: 4
 reconcileSeconds: 2
 queues:
-  first: {queueSettings: {maxPods: 4}, maxAttempts: 20}
-  second: {maxAttempts: 20}
+  first: {queueSettings: {maxPods: 4}, maxAttempts: 20, retryBackoffSeconds: 0}
+  second: {maxAttempts: 20, retryBackoffSeconds: 0.5}
 """
 CODE = textwrap.dedent(
     """
