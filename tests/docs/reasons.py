@@ -23,7 +23,7 @@ ROOMS = ("protocol", "clearml_api", "bootstrap", "controller", "cli")
 BASE = "PodstrapError"
 REASONS = {
     "Refused": (0,), "PydanticCustomError": (1,), "Diagnosis": (1,), "Ending": (1, 2), "FinishTask": (3,),
-    "FailQueued": (3,), "StopJob": (2,), "say": (1,), "Problem": (1,), "_refused": (0,),
+    "FailQueued": (3,), "StopJob": (2,), "say": (1,), "Problem": (1,), "TooManyAttempts": (0, 1), "_refused": (0,),
 }  # fmt: skip
 """Call -> places of its arguments that hold a text for a person; an error's is the first."""
 _SHORT = ("Diagnosis",)
@@ -68,7 +68,7 @@ def collected(root: Path = support.REPOSITORY_ROOT) -> list[Reason]:
     modules = [
         _Module(path, ast.parse(path.read_text())) for room in ROOMS for path in sorted((root / room).rglob("*.py"))
     ]
-    places = {**REASONS, **dict.fromkeys(_family(modules), (0,))}
+    places = {**dict.fromkeys(_family(modules), (0,)), **REASONS}
     shared = {name: (module, function) for module in modules for name, function in module.functions.items()}
     constants = {name: value for module in modules for name, value in module.constants.items()}
     found: dict[str, Reason] = {}
