@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NAMESPACE ?= podstrap
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test test-cluster test-gpu lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start install chart docs
+.PHONY: help setup run test test-cluster test-node test-gpu lint unit browser tools soak clean install chart docs bench-warm-start bench-cold-start bench-idle bench-console bench-dispatch bench-watch bench-node
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -38,6 +38,9 @@ unit: setup browser tools
 
 test-cluster: setup  ## On a real Kubernetes that it builds and starts here (minutes the first time; root for the real node)
 	$(BIN)/pytest tests/cluster --numprocesses $(or $(JOBS),2) --dist loadgroup --timeout 600 $(PYTEST)
+
+test-node: setup  ## The part of it that needs the real node (root): tasks made by clearml-task, baked and injected
+	$(BIN)/pytest tests/cluster/test_node*.py tests/cluster/test_cases.py -k 'not simulated' --numprocesses 0 --timeout 600 $(PYTEST)
 
 browser:  # the page's tests need a browser; on Debian, as root, it is installed when it is missing
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
@@ -73,6 +76,9 @@ bench-dispatch: setup  ## Milliseconds from queue to Job beside a bare loop and 
 
 bench-watch: setup  ## Resident memory of a controller that watches 10,000 Jobs and pods, under churn (JOBS_WATCHED=)
 	@$(BIN)/python bench/watch.py
+
+bench-node: setup  ## The start-up timeline of real pods, baked and injected, on a real node (root); ends with one line of JSON (ROUNDS=)
+	@$(BIN)/python bench/node.py
 
 install:  ## On the cluster of your kubeconfig, without helm: deploy/podstrap.yaml (NAMESPACE=)
 	@kubectl get namespace $(NAMESPACE) >/dev/null 2>&1 || kubectl create namespace $(NAMESPACE)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocol import timeline
-from protocol.folder import COPIED, FOLDER
+from protocol.folder import COPIED, HOME
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 
@@ -32,7 +32,7 @@ class Places:
     work: Path
     termination_log: Path
     resolv_conf: Path = RESOLV_CONF
-    folder: Path = Path(FOLDER)
+    folder: Path = HOME
 
 
 def phases(places: Places, created: float, started: float) -> Iterator[tuple[str, float]]:

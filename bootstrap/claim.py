@@ -79,6 +79,8 @@ def _take_over(session: Session, settings: PodSettings) -> Claimed:
     if task.status not in ("queued", "in_progress"):
         raise ClaimLost(f"task {settings.task} is {task.status} already")
     where = f" on node {held.node}" if held.node else ""
+    # The controller takes a claim from a pod on a lost node, and says so itself.
+    taken = [f"attempt {held.attempt} (pod {held.pod}{where}) was taken away"] if held.pod else []
     mine = Claim(
         job_uid=settings.job_uid,
         attempt=held.attempt + 1,
@@ -86,7 +88,7 @@ def _take_over(session: Session, settings: PodSettings) -> Claimed:
         node=settings.node,
         job=settings.job,
         home=settings.home,
-        history=(*held.history, f"attempt {held.attempt} (pod {held.pod}{where}) was taken away"),
+        history=(*held.history, *taken),
         failures=held.failures,
     )
     history = "; ".join(mine.history)

@@ -50,6 +50,8 @@ class PodSettings:
     queued_at: float | None = None
     """Seconds since the epoch."""
     created_at: float | None = None
+    docker_notes: tuple[str, ...] = ()
+    """Docker arguments of the task without effect, each with the reason."""
     home: str = ""
     """The mark of the controller that made our Job."""
     injection_note: str = ""
@@ -131,6 +133,7 @@ def read(environ: Mapping[str, str]) -> PodSettings:
         ansi=ansi,
         queued_at=number(names.QUEUED_AT, 0, 0) / 1000 or None,
         created_at=number(names.CREATED_AT, 0, 0) / 1000 or None,
+        docker_notes=tuple(environ.get(names.DOCKER_NOTES, "").splitlines()),
         home=environ.get(names.HOME, ""),
         injection_note=environ.get(names.INJECTION_NOTE, ""),
         connect_seconds=number(names.CONNECT_SECONDS, 120, 0),

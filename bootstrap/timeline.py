@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bootstrap import arrival
@@ -18,7 +19,11 @@ class Timeline:
     """Phases with their seconds. Repository and environment overlap: each has its own length."""
 
     def __init__(
-        self, settings: PodSettings, started: float | None = None, places: arrival.Places | None = None
+        self,
+        settings: PodSettings,
+        started: float | None = None,
+        places: arrival.Places | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Before anything is written: the times of the node's files are read."""
         self.started = process_start() if started is None else started
@@ -28,7 +33,8 @@ class Timeline:
         if settings.created_at:
             places = places or arrival.Places(settings.work, settings.termination_log)
             self._phases.update(arrival.phases(places, settings.created_at, self.started))
-        self._mark = time.time()
+        self._clock = clock
+        self._mark = clock()
         self._phases[timeline.START] = max(0.0, self._mark - self.started)
 
     def not_the_first_pod(self) -> None:
@@ -40,9 +46,15 @@ class Timeline:
         """Note a phase's length."""
         self._phases[name] = max(0.0, seconds)
 
+    def side_by_side(self, phases: Mapping[str, float]) -> None:
+        """Phases at the same time, since the last lap; the next lap has what the longest of them leaves."""
+        for name, seconds in phases.items():
+            self.phase(name, seconds)
+        self._mark = min(self._clock(), self._mark + max(phases.values(), default=0.0))
+
     def lap(self, name: str) -> None:
         """Note the time since the last lap under this name."""
-        now = time.time()
+        now = self._clock()
         self.phase(name, now - self._mark)
         self._mark = now
 

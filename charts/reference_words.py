@@ -13,7 +13,8 @@ _SECTIONS = {
     Stage.CONTAINER: "The pod does not start",
     Stage.CLAIM: "The pod starts and does not run the task",
     Stage.RUN: "The task ran and failed",
-    Stage.INFRASTRUCTURE: "The pod was taken away",
+    Stage.SETUP: "The environment",
+    Stage.CLUSTER: "The pod was taken away",
 }
 
 

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from clearml_api import certificates
 from clearml_api.configuration import Configuration
 from clearml_api.errors import ApiError, ApiUnreachable, LoginRefused, NotAnApi
 from protocol.errors import ConfigError
@@ -269,7 +270,7 @@ def _ssl_context(verify: bool | str) -> Any:
     folder = "/etc/ssl/certs"
     if os.path.isdir(folder) and any(name.endswith(".0") for name in os.listdir(folder)):  # noqa: PTH112, PTH208
         return ssl.create_default_context(capath=folder)
-    return ssl.create_default_context()
+    return ssl.create_default_context(cafile=certificates.bundle(os.environ))
 
 
 def _proxy_for(url: str) -> str:

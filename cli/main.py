@@ -21,6 +21,7 @@ _COMMANDS = {
     "status": "queues, Jobs, pods and why they wait or how they ended",
     "explain": "why a task waits or why it ended, in order of cause",
     "role": "print the Role that the controller needs in Kubernetes",
+    "copy": "in an init container: bring the self-contained folder into a shared volume",
     "cache": "the environments in a shared cache: ls, verify, prune",
     "check": "is everything configured? each failure with its fix",
     "demo": "the main job end to end on this machine: two queues, two real tasks",

@@ -13,7 +13,7 @@ from cli import facts
 _SHORT = 60
 _QUEUES = ("queue", "entries", "jobs", "running", "limit", "note")
 _JOBS = ("task", "name", "queue", "stage", "attempt", "reason")
-_WIDE = ("task", "name", "queue", "stage", "attempt", "age", "job", "pod", "node", "reason")
+_WIDE = ("task", "name", "queue", "stage", "attempt", "age", "job", "pod", "node", "word", "reason")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

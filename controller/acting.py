@@ -19,7 +19,9 @@ from controller.actions import (
     CreateJob,
     DeleteJob,
     FailQueued,
+    Fence,
     FinishTask,
+    GiveUp,
     Ping,
     RemoveEntry,
     Requeue,
@@ -62,6 +64,13 @@ def perform(action: Action, session: Session, cluster: Cluster) -> None:
         _remove_entry(action, session)
     elif isinstance(action, SetMessage):
         _set_message(action, session)
+    elif isinstance(action, Fence):
+        _fence(action, session, cluster)
+    elif isinstance(action, GiveUp):
+        cluster.give_up(action.job, action.pod, action.why)
+        log.warning(
+            "pod-given-up task=%s job=%s pod=%s why=%r", action.task, action.job.name, action.pod.name, action.why
+        )
     elif isinstance(action, Tell):
         _tell(action, session, cluster)
     else:
@@ -151,6 +160,18 @@ def _set_message(action: SetMessage, session: Session) -> None:
         telling.in_console(session, action.task, action.message, bounds=CALL)
     tasks.set_message(session, action.task, action.message, bounds=CALL)
     log.info("task-waits task=%s reason=%s message=%r", action.task, action.word.value, action.message)
+
+
+def _fence(action: Fence, session: Session, cluster: Cluster) -> None:
+    """The claim in one round, the note in the next: a note says that the claim was free before it."""
+    task = tasks.get(session, action.task, bounds=CALL)
+    if task is None or task.claim != action.seen:
+        return
+    if action.claim is not None:
+        tasks.edit_runtime(session, action.task, {RUNTIME_KEY: action.claim.to_text()}, bounds=CALL)
+        log.warning("pod-fenced task=%s job=%s", action.task, action.job.name)
+    if action.note is not None:
+        _tell(Tell(action.task, action.job, action.note), session, cluster)
 
 
 def _tell(action: Tell, session: Session, cluster: Cluster) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from controller.notes import Note, StopMark
 from controller.reasons import Reason
-from controller.state import JobFacts
+from controller.state import JobFacts, PodFacts
 from protocol.claim import Claim
 
 
@@ -111,6 +111,29 @@ class SetMessage:
 
 
 @dataclass(frozen=True)
+class Fence:
+    """Take the claim from a pod on a lost node; then note on the Job that this was done, and when."""
+
+    task: str
+    job: JobFacts = field(hash=False)
+    claim: Claim | None
+    """As it is to be written; None when there is none to be taken any more."""
+    seen: Claim | None
+    """As it was read: another one means somebody else acts."""
+    note: Note | None = None
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Count a pod on a lost node as failed."""
+
+    task: str
+    job: JobFacts = field(hash=False)
+    pod: PodFacts
+    why: str
+
+
+@dataclass(frozen=True)
 class Tell:
     """Say why a Job's pod does not run, or how it ended: an Event on the Job, a line in the task's console."""
 
@@ -127,4 +150,17 @@ class Ping:
     task: str
 
 
-Action = CreateJob | StopJob | DeleteJob | FinishTask | FailQueued | Requeue | RemoveEntry | SetMessage | Tell | Ping
+Action = (
+    CreateJob
+    | StopJob
+    | DeleteJob
+    | FinishTask
+    | FailQueued
+    | Requeue
+    | RemoveEntry
+    | SetMessage
+    | Fence
+    | GiveUp
+    | Tell
+    | Ping
+)

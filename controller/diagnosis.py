@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 
+from controller.notes import StopMark
 from controller.reasons import Diagnosis, Reason
 from controller.state import VANISHED, JobFacts, PodFacts
 from controller.waiting import not_started
@@ -53,8 +54,8 @@ def diagnose(job: JobFacts, claim: Claim | None = None) -> Diagnosis:
     """Why a Job that is over ended. `claim`: its task's, where it was read."""
     pod = job.last_pod
     words = pod.last_words if pod else None
-    if job.mark and not (pod and _started(pod)) and not _claimed_since(job, claim):
-        return job.mark.diagnosis
+    if (mark := job.mark) and not _began_after_all(job, mark, claim):
+        return mark.diagnosis
     if words and words.outcome in (Outcome.COMPLETED, Outcome.FAILED, Outcome.STOPPED):
         return _said(words)
     if job.end and job.end.reason == "DeadlineExceeded":  # its pods were told to go, and say "disrupted"
@@ -77,14 +78,14 @@ def diagnose(job: JobFacts, claim: Claim | None = None) -> Diagnosis:
     return _by_exit_code(pod, words)
 
 
-def _started(pod: PodFacts) -> bool:
-    return pod.started is not None or pod.exit_code is not None or bool(pod.termination)
+def _began_after_all(job: JobFacts, mark: StopMark, claim: Claim | None) -> bool:
+    """Whether a pod of it started, or claimed the task, in the moment in which we stopped it for not starting.
 
-
-def _claimed_since(job: JobFacts, claim: Claim | None) -> bool:
-    """Whether a pod of it claimed the task after all, while we stopped it for not starting."""
-    ours = claim is not None and claim.job_uid == job.uid
-    return ours and claim is not None and job.mark is not None and claim.pod != job.mark.holder
+    A pod's exit code is no sign: a kubelet gives one (137) to a container that never was.
+    """
+    if claim is not None and claim.job_uid == job.uid and claim.pod != mark.holder:
+        return True
+    return any(pod.started is not None or pod.last_words is not None for pod in job.pods if pod.name == mark.pod)
 
 
 def _said(words: TerminationMessage) -> Diagnosis:

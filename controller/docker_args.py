@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
-from controller.docker_args_flags import Allowed, Flag, Refused, Seen
+from controller.docker_args_seen import Allowed, Flag, Refused, Seen
 from controller.docker_args_table import FLAGS, SHORT
 
 __all__ = ["Allowed", "Mapped", "parse"]

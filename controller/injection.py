@@ -15,8 +15,10 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from controller.reasons import Reason
+from controller.settings import Settings
+from controller.settings_queue import QueueSettings
 from controller.state import IMAGE_VOLUME, INIT_CONTAINER, JobFacts, PodFacts
-from protocol.folder import FOLDER
+from protocol.folder import HOME
 
 OWN_IMAGES = ("podstrap/task*", "*/podstrap/task*")
 """Our own images have podstrap in them, wherever they are mirrored."""
@@ -50,6 +52,11 @@ def method(wanted: str, ways: tuple[str, ...]) -> str:
     return wanted if wanted != "auto" else ways[0] if ways else INIT_CONTAINER
 
 
+def falls_back(settings: Settings, queue: QueueSettings) -> bool:
+    """Whether a pod whose image volume is refused is given up for one with an init container."""
+    return (queue.injection_method or settings.injection_method) == "auto"
+
+
 def refused(job: JobFacts) -> str:
     """Why the node's runtime does not mount our image into this Job's pod; empty when it does or nobody knows yet.
 
@@ -66,7 +73,7 @@ def refused(job: JobFacts) -> str:
 
 def _refusal(pod: PodFacts) -> str:
     for reason, message in ((pod.waiting_reason, pod.waiting_message), (pod.reason, pod.message)):
-        named = FOLDER in message or "path is empty" in message
+        named = str(HOME) in message or "path is empty" in message
         if reason in _CREATE or (reason in _START and named):
             return f"{reason}: {message}".rstrip(": ")
     return ""

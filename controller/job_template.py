@@ -24,7 +24,7 @@ from controller.settings_queue import QueueSettings
 from controller.settings_values import Engine, Template
 from controller.state import IMAGE_VOLUME, INIT_CONTAINER
 from protocol.errors import ConfigError
-from protocol.folder import FOLDER
+from protocol.folder import HOME
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,1023}")
@@ -151,7 +151,7 @@ def _over(pod: dict[str, Any], template: Template, where: str, queue_name: str) 
 
 def allowed(settings: Settings) -> docker_args.Allowed:
     """What tasks may ask for."""
-    own = (settings.work_path, settings.cache.mount_path, FOLDER)
+    own = (settings.work_path, settings.cache.mount_path, str(HOME))
     return docker_args.Allowed(settings.allowed_host_paths, settings.allow_privileged, own)
 
 
@@ -203,7 +203,7 @@ def _refuse_own_mounts(pod: Mapping[str, Any], settings: Settings, queue_name: s
     own = {
         settings.work_path.rstrip("/"): "workPath of the settings decides about it",
         settings.cache.mount_path.rstrip("/"): "cache of the settings decides about it",
-        FOLDER: "podstrap's own programs are there",
+        str(HOME): "podstrap's own programs are there",
     }
     for index, mount in enumerate(pod["spec"]["containers"][0].get("volumeMounts") or ()):
         path = str(mount.get("mountPath")).rstrip("/")

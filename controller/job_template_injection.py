@@ -12,12 +12,12 @@ from typing import Any
 
 from controller.settings import Settings
 from controller.state import IMAGE_VOLUME
-from protocol.folder import FOLDER, PROGRAM
+from protocol.folder import HOME, PROGRAM
 
 VOLUME = "podstrap-bootstrap"
 INIT_CONTAINER_NAME = "podstrap-copy"
 _TARGET = "/podstrap/bootstrap"
-"""Where the init container sees the volume; at FOLDER it has the original."""
+"""Where the init container sees the volume; at HOME it has the original."""
 _SHARED_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _USER_FIELDS = ("runAsUser", "runAsGroup", "runAsNonRoot", "seccompProfile", "seLinuxOptions", "appArmorProfile")
 
@@ -34,12 +34,12 @@ class Injected:
 
 def parts(method: str, settings: Settings, main: Mapping[str, Any]) -> Injected:
     """For the container `main` of the task."""
-    command = (PROGRAM, "bootstrap")
-    mount: dict[str, Any] = {"name": VOLUME, "mountPath": FOLDER, "readOnly": True}
+    command = (str(PROGRAM), "bootstrap")
+    mount: dict[str, Any] = {"name": VOLUME, "mountPath": str(HOME), "readOnly": True}
     pull = {"pullPolicy": settings.bootstrap_image_pull_policy} if settings.bootstrap_image_pull_policy else {}
     if method == IMAGE_VOLUME:
         volume = {"name": VOLUME, "image": {"reference": settings.injected_image, **pull}}
-        return Injected(command, ({**mount, "subPath": FOLDER.lstrip("/")},), (volume,))
+        return Injected(command, ({**mount, "subPath": str(HOME).lstrip("/")},), (volume,))
     volume = {"name": VOLUME, "emptyDir": {}}
     return Injected(command, (mount,), (volume,), (_copier(settings, main),))
 
@@ -59,7 +59,7 @@ def _copier(settings: Settings, main: Mapping[str, Any]) -> dict[str, Any]:
         "name": INIT_CONTAINER_NAME,
         "image": settings.injected_image,
         **({"imagePullPolicy": policy} if policy else {}),
-        "command": [PROGRAM, "copy", _TARGET],
+        "command": [str(PROGRAM), "copy", _TARGET],
         "volumeMounts": [{"name": VOLUME, "mountPath": _TARGET}],
         **({"resources": resources} if resources else {}),
         "securityContext": {

@@ -76,6 +76,12 @@ class Attempt:
         claim = self.task.claim
         return claim.failures if claim and claim.requeued else 0
 
+    @property
+    def retries_left(self) -> int:
+        """How often it may fail by itself yet; clearml-agent sets the end of its tasks itself."""
+        left = self.queue.retry_own_failures - self.failures
+        return max(0, left) if self.engine == "podstrap" else 0
+
     def labels(self) -> dict[str, str]:
         """By which the controller finds and knows its Jobs and pods."""
         return {
@@ -130,7 +136,7 @@ def finished(pod: Mapping[str, Any], attempt: Attempt, docker_notes: Sequence[st
         "command": list(injected.command),
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "File",
-        "env": _with_others(_variables(attempt, grace_seconds, brought), main.get("env") or []),
+        "env": _with_others(_variables(attempt, grace_seconds, brought, docker_notes), main.get("env") or []),
         "volumeMounts": merged(main.get("volumeMounts") or [], mounts, "volumeMounts"),
     }
     return {
@@ -166,7 +172,7 @@ def failure_policy() -> dict[str, Any]:
     }
 
 
-def _variables(attempt: Attempt, grace_seconds: int, brought: str) -> list[dict[str, Any]]:
+def _variables(attempt: Attempt, grace_seconds: int, brought: str, docker_notes: Sequence[str]) -> list[dict[str, Any]]:
     """PODSTRAP_* and ClearML's variables: plain values, the downward API, and Secret references; never a secret."""
     settings, queue = attempt.settings, attempt.queue
     plain = {
@@ -178,7 +184,7 @@ def _variables(attempt: Attempt, grace_seconds: int, brought: str) -> list[dict[
         # One that was given up for its image volume does not count: see plan_queues.
         variables.MAX_ATTEMPTS: str(max(queue.max_attempts + attempt.failures, attempt.attempt)),
         variables.FAILURES: str(attempt.failures or ""),
-        variables.RETRIES_LEFT: str(max(0, queue.retry_own_failures - attempt.failures) or ""),
+        variables.RETRIES_LEFT: str(attempt.retries_left or ""),
         variables.HISTORY: _history(attempt.history),
         variables.ON_DISRUPTION: queue.on_disruption,
         variables.GRACE_SECONDS: str(grace_seconds),
@@ -192,6 +198,7 @@ def _variables(attempt: Attempt, grace_seconds: int, brought: str) -> list[dict[
         variables.CACHE_MAX_GIB: f"{settings.cache.max_gib:g}" if settings.cache.max_gib else "",
         variables.CACHE_MAX_DAYS: f"{settings.cache.max_days:g}" if settings.cache.max_days else "",
         variables.POLL_SECONDS: f"{queue.poll_seconds:g}" if queue.poll_seconds else "",
+        variables.DOCKER_NOTES: "\n".join(docker_notes)[:_MAX_ANNOTATION],
         variables.QUEUED_AT: str(added_millis(attempt.added)),
         variables.HOME: attempt.home,
         variables.CONNECT_SECONDS: f"{settings.connect_seconds:g}" if settings.connect_seconds else "",

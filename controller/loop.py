@@ -40,6 +40,8 @@ class Round:
     """Actions performed or tried."""
     created: int = 0
     """Jobs made."""
+    refused: int = 0
+    """Jobs that the cluster did not take: put aside for a while, so the next round has their room for others."""
     living: int = 0
     unsettled: int = 0
     """Jobs that are over, their tasks not yet settled."""
@@ -89,11 +91,12 @@ class Loop:
         self._reader.learn(state, decided)
         self._count_failed(state, decided)
         self.observer.decided(state, self.settings, decided)
-        created = 0
+        created, put_aside = 0, len(self._reader.refusals)
         for action in decided.actions:
             if not self.may_act():
                 break
             created += self._try(action) and isinstance(action, CreateJob)
+        refused = len(self._reader.refusals) - put_aside
         for telling in decided.tellings:
             if not self.may_act():
                 break
@@ -103,7 +106,7 @@ class Loop:
         living = sum(1 for job in state.jobs if not job.over)
         unsettled = len(state.jobs) - living - len(decided.settled)
         where = frozenset(job.namespace for job in state.jobs if job.namespace and not job.vanished)
-        return Round(len(decided.actions), created, living, unsettled, decided.waiting, decided.stuck, where)
+        return Round(len(decided.actions), created, refused, living, unsettled, decided.waiting, decided.stuck, where)
 
     def _try(self, action: Action) -> bool:
         """Whether it was done."""

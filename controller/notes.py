@@ -63,6 +63,8 @@ class StopMark:
 
     word: Reason
     reason: str
+    pod: str = ""
+    """The pod that had not started; empty when there was none."""
     holder: str = ""
     """The pod of this Job that held the claim then; another one means that a pod started after all."""
 
@@ -79,7 +81,7 @@ class StopMark:
         """The mark in an annotation; None when there is none or it is not ours to understand."""
         try:
             raw = _load(text)
-            return cls(Reason(raw["word"]), str(raw["reason"]), str(raw.get("holder", "")))
+            return cls(Reason(raw["word"]), str(raw["reason"]), str(raw.get("pod", "")), str(raw.get("holder", "")))
         except (ValueError, KeyError, TypeError):
             return None
 

@@ -9,11 +9,14 @@ from datetime import datetime
 from clearml_api.models import Queue, Task
 from controller import job_template, queue_names
 from controller.diagnosis import diagnose
-from controller.reasons import Cause
+from controller.injection import falls_back
+from controller.patience import given_up_at
+from controller.plan_queues import REFUSED, pausing
+from controller.reasons import REASONS, Cause
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
 from controller.state import JobFacts
-from controller.waiting import waiting
+from controller.waiting import trouble
 from protocol.errors import PodstrapError
 
 
@@ -110,7 +113,7 @@ def explain(
     if task.status == "queued":
         yield from _queued(task, settings, queues, jobs, living, now)
     for job in ours:
-        yield _of_job(job)
+        yield from _of_job(job, settings, queues, now)
     if (claim := task.claim) is not None:
         held = (
             "was put back into its queue"
@@ -148,9 +151,16 @@ def _queued(
         return
     if policy.paused:
         yield Finding("limits", f"queue {queue.name} is paused", stops=True)
-    if not living:
-        yield from _limits(queue, policy, settings, jobs)
-        yield from _template(task, queue, policy, settings, added=queue.entries[position].added, now=now)
+    if living:
+        return
+    entry = queue.entries[position]
+    yield from _limits(queue, policy, settings, jobs)
+    past = sorted((job for job in jobs if job.over and job.is_for(entry)), key=lambda job: job.attempt)
+    if pause := pausing(task, entry, past, policy, now, falls_back=falls_back(settings, policy)):
+        yield Finding("limits", pause, stops=True)
+    yield from _template(task, queue, policy, settings, added=entry.added, now=now)
+    if task.status_message.startswith(REFUSED):
+        yield Finding("admission", task.status_message.removeprefix("waiting: "), stops=True)
 
 
 def _limits(queue: Queue, policy: QueueSettings, settings: Settings, jobs: Sequence[JobFacts]) -> Iterator[Finding]:
@@ -181,18 +191,25 @@ def _template(
         yield Finding("template", "its Job can be made")
 
 
-def _of_job(job: JobFacts) -> Finding:
+def _of_job(job: JobFacts, settings: Settings, queues: Sequence[Queue], now: datetime) -> Iterator[Finding]:
+    """Where in the order of causes it stands, by the reason's word."""
     label = f"{job.name}, attempt {job.attempt}"
-    if not job.over:
-        why = waiting(job)
-        return Finding("job", f"{label}: {stage(job)}" + (f": {why.reason}" if why else ""), stops=bool(why))
-    found = diagnose(job)
-    return Finding("job", f"{label} {stage(job)}: {found.reason}", stops=found.cause is not Cause.NONE)
+    found = diagnose(job) if job.over else trouble(job, now)
+    if found is None:
+        yield Finding("job", f"{label}: {stage(job)}")
+        return
+    about = REASONS[found.word]
+    stops = not job.over or found.cause is not Cause.NONE
+    yield Finding(about.stage.value, f"{label} {stage(job)} [{found.word.value}]: {found.reason}", stops=stops)
+    name = next((queue.name for queue in queues if queue.id == job.queue), job.queue_name)
+    policy = settings.queues.get(name) or settings.queues.get(job.queue) or QueueSettings()
+    if end := given_up_at(job, policy):
+        yield Finding("limits", f"{label} is given up at {end:%H:%M:%S} UTC if that lasts")
 
 
 def _job_row(job: JobFacts, task: Task | None, now: datetime) -> JobRow:
     pod = job.last_pod
-    why = diagnose(job) if job.over and stage(job) != "succeeded" else waiting(job)
+    why = diagnose(job) if job.over and stage(job) != "succeeded" else trouble(job, now)
     return JobRow(
         task=job.task, name=task.name if task else "", queue=job.queue_name or job.queue, stage=stage(job),
         attempt=job.attempt, job=job.name, pod=pod.name if pod else "", node=pod.node if pod else "",

@@ -37,6 +37,19 @@ def overdue(job: JobFacts, queue: QueueSettings, now: datetime) -> Diagnosis | N
     return None
 
 
+def given_up_at(job: JobFacts, queue: QueueSettings) -> datetime | None:
+    """When a Job that waits now will not be waited for any longer, as things stand; None: never, or it runs."""
+    found, since = waiting(job), pending_since(job)
+    if job.running or job.over:
+        return None
+    ends = []
+    if since and queue.pending_timeout_seconds is not None:
+        ends.append(since + timedelta(seconds=queue.pending_timeout_seconds))
+    if found and family(found.word) == "image" and (first := _told_since(job, found)):
+        ends.append(first + timedelta(seconds=queue.image_pull_grace_seconds))
+    return min(ends, default=None)
+
+
 def pending_since(job: JobFacts) -> datetime | None:
     """Since when it has had no container of the task's running: its pod's beginning, else its last pod's end."""
     pod = job.last_pod

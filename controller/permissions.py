@@ -39,8 +39,10 @@ PERMISSIONS = (
     Permission("batch", "jobs", ("delete",), "forget a stopped Job once its task is settled"),
     Permission("", "pods", ("list", "watch"), "say why a task waits and how its pod ended"),
     Permission("", "pods/log", ("get",), "the last lines of a pod that died without a word"),
-    Permission("", "events", ("list",), "say why a Job's pod cannot be made: quota, admission, service account"),
+    Permission("", "events", ("list",), "say why a pod cannot be made (quota, admission) or begin (volumes)"),
     Permission("", "events", ("create", "get", "patch"), "tell why a Job waits and fails", setting="kubernetesEvents"),
+    Permission("", "pods/status", ("patch",), "count a pod on a lost node as failed", setting="onNodeLost"),
+    Permission("", "pods", ("delete",), "remove a pod on a lost node", setting="onNodeLost"),
     Permission("coordination.k8s.io", "leases", ("create",), "one leader among replicas", everywhere=False),
     Permission("coordination.k8s.io", "leases", ("get", "update"), "one leader among replicas", False, named=True),
 )
@@ -60,6 +62,8 @@ def on_request() -> dict[str, list[dict[str, Any]]]:
 
 def asks(settings: Settings, setting: str) -> bool:
     """Whether these settings ask for the permissions of one."""
+    if setting == "onNodeLost":
+        return any(queue.on_node_lost == "replace" for queue in settings.queues.values())
     return bool(settings.model_dump(by_alias=True)[setting])
 
 

@@ -11,10 +11,11 @@ from controller.actions import Action, Ping, StopJob, Tell
 from controller.diagnosis import diagnose
 from controller.notes import Note, StopMark, note_of
 from controller.patience import overdue
+from controller.plan_lost import given_up, replaced
 from controller.plan_view import STOPPING, View, holds, own, say
 from controller.reasons import Cause, Diagnosis, Reason
 from controller.state import JobFacts
-from controller.waiting import waiting
+from controller.waiting import trouble, waiting
 
 _NEWS = timedelta(minutes=10)
 """An end that is older than this is not told any more: nobody floods a cluster with the past after an upgrade."""
@@ -34,16 +35,22 @@ def living(view: View, job: JobFacts) -> Iterator[Action]:
         yield StopJob(job.task, job, refusal, StopMark(Reason.IMAGE_VOLUME_REFUSED, refusal))
     elif task is not None and (task.status == "queued" or (task.status == "in_progress" and holds(job, task))):
         yield from _in_its_time(view, job, task)
+    elif note := untold(job, view.state.now):  # its task needs nothing of it; the Job's own Events are for the cluster
+        yield Tell(job.task, job, note, console=False)
 
 
 def _in_its_time(view: View, job: JobFacts, task: Task) -> Iterator[Action]:
     """Its task is its own: is it still waited for, and what is there to say meanwhile?"""
     if not _began(job, task) and (late := overdue(job, view.policy(job), view.state.now)):
         holder = task.claim.pod if task.claim and task.claim.job_uid == job.uid else ""
-        yield StopJob(job.task, job, late.reason, StopMark(late.word, late.reason, holder))
+        pod = job.last_pod.name if job.last_pod and job.last_pod.may_act else ""
+        yield StopJob(job.task, job, late.reason, StopMark(late.word, late.reason, pod, holder))
         return
     if task.status == "in_progress" and view.state.minute:
         yield Ping(job.task)
+    if view.policy(job).on_node_lost == "replace" and (step := replaced(job, task, view.state.now)):
+        yield step
+        return
     found = waiting(job)
     if found and task.status == "queued" and own(job, view.places(job.task)):
         yield from say(task, Diagnosis(found.word, f"waiting: {found.reason}"))
@@ -53,8 +60,10 @@ def _in_its_time(view: View, job: JobFacts, task: Task) -> Iterator[Action]:
 
 def untold(job: JobFacts, now: datetime) -> Note | None:
     """What is to be told about a living Job: why it waits, or that it does not wait any more."""
-    if found := waiting(job):
-        return note_of(job, found, now)
+    if job.stopped or job.deleting or job.end is not None:
+        return None
+    if found := trouble(job, now):
+        return None if given_up(job) else note_of(job, found, now)
     told = job.told
     if told is None or told.word is Reason.STARTED or not job.running or job.last_pod is None:
         return None
@@ -103,7 +112,7 @@ def _cannot_bring(view: View, job: JobFacts, task: Task) -> str:
     pod = job.last_pod
     if task.status != "queued" or holds(job, task) or pod is None or pod.phase != "Pending":
         return ""
-    return injection.refused(job) if view.falls_back(view.policy(job)) else ""
+    return injection.refused(job) if injection.falls_back(view.settings, view.policy(job)) else ""
 
 
 def _began(job: JobFacts, task: Task) -> bool:

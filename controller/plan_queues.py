@@ -30,6 +30,8 @@ from protocol.names import job_name
 
 log = logging.getLogger("podstrap.controller")
 
+REFUSED = "waiting: the cluster refuses its Job"
+"""What the message of such a task begins with."""
 MAX_NEW_JOBS = 100
 """Jobs made in one round: the rest waits for the next, which follows at once."""
 
@@ -111,8 +113,8 @@ class Filling:
         past = sorted(
             (job for job in self.view.jobs.get(entry.task, ()) if job.is_for(entry)), key=lambda job: job.attempt
         )
-        attempt, history, failure = _next_attempt(task, past, policy, falls_back=self.view.falls_back(policy))
-        most = most_attempts(_counting(task), policy)
+        falls_back = injection.falls_back(self.view.settings, policy)
+        attempt, history, failure = next_attempt(task, past, policy, falls_back=falls_back)
         refused = next((why for job in past if (why := injection.refused(job))), "")
         injections = tuple(one for one in self.view.state.injections if not (refused and one == IMAGE_VOLUME))
         if failure is not None and (over := self.view.jobs.get(entry.task)):
@@ -120,18 +122,15 @@ class Filling:
             job, reason = past[-1] if past else over[-1], with_history(failure.reason, history)
             yield FailQueued(entry.task, job, queue.id, reason, failure.wants_log, task.claim)
             return
-        begins = not_before(entry, attempt, past, policy)
-        if begins and begins > self.view.state.now and not (past and injection.refused(past[-1])):
+        if pause := pausing(task, entry, past, policy, self.view.state.now, falls_back=falls_back):
             self.waiting += 1
-            why = f" after {history[-1]}" if history else ""
-            text = f"waiting: attempt {attempt} of {most} begins at {begins:%H:%M:%S} UTC{why}"
-            yield from self._hold(queue, task, Diagnosis(Reason.RETRY_BACKOFF, text), console=True)
+            yield from self._hold(queue, task, Diagnosis(Reason.RETRY_BACKOFF, f"waiting: {pause}"), console=True)
             return
         name = job_name(entry.task, entry.added, attempt, self.view.settings.pod_name_prefix)
         refusal = self.view.state.refusals.get(name)
         if refusal and refusal.until > self.view.state.now:
             self.waiting += 1
-            text = f"waiting: the cluster refuses its Job: {refusal.reason}"
+            text = f"{REFUSED}: {refusal.reason}"
             yield from self._hold(queue, task, Diagnosis(Reason.JOB_REFUSED, text), console=True)
             return
         try:
@@ -156,7 +155,22 @@ class Filling:
         yield CreateJob(entry.task, queue.id, str(manifest["metadata"]["name"]), attempt, manifest)
 
 
-def _next_attempt(
+def pausing(
+    task: Task, entry: QueueEntry, past: Sequence[JobFacts], policy: QueueSettings, now: datetime, *, falls_back: bool
+) -> str:  # fmt: skip
+    """Until when an entry waits after its last attempt, and why; empty when it does not."""
+    if falls_back and past and injection.refused(past[-1]):
+        return ""  # nothing has failed: the next pod is brought podstrap another way
+    attempt, history, _ = next_attempt(task, past, policy, falls_back=falls_back)
+    begins = not_before(entry, attempt, past, policy)
+    if begins is None or begins <= now:
+        return ""
+    why = f" after {history[-1]}" if history else ""
+    most = most_attempts(_counting(task), policy)
+    return f"attempt {attempt} of {most} begins at {begins:%H:%M:%S} UTC{why}"
+
+
+def next_attempt(
     task: Task, past: Sequence[JobFacts], policy: QueueSettings, *, falls_back: bool
 ) -> tuple[int, tuple[str, ...], Diagnosis | None]:
     """The attempt of the next Job for an entry, the history before it, and why there is none.

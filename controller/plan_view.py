@@ -52,10 +52,6 @@ class View:
         key = self._keys.get(job.queue) or key_of(known, job.queue_name, job.queue)
         return (known.get(key) if key else None) or QueueSettings()
 
-    def falls_back(self, policy: QueueSettings) -> bool:
-        """Whether a pod whose image volume is refused is given up for one with an init container."""
-        return (policy.injection_method or self.settings.injection_method) == "auto"
-
     def task(self, job: JobFacts) -> Task | None:
         return self.state.tasks.get(job.task)
 

@@ -24,6 +24,7 @@ from controller.cluster.interface import Cluster
 from controller.patience import overdue
 from controller.plan import Plan, in_doubt, wants_places
 from controller.plan_living import untold
+from controller.plan_lost import worth_a_look
 from controller.plan_queues import MAX_NEW_JOBS
 from controller.plan_view import own
 from controller.reasons import Diagnosis
@@ -213,7 +214,9 @@ class Reader:
         """
         waits = places.get(job.task)
         if not waits:
-            return not job.running or untold(job, now) is not None
+            if not job.running or untold(job, now) is not None:
+                return True
+            return worth_a_look(job, self._policy(job), now)
         if not own(job, waits) or waiting(job) != self._said.get(job.uid):
             return True
         return untold(job, now) is not None or overdue(job, self._policy(job), now) is not None

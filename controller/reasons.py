@@ -33,8 +33,10 @@ class Stage(Enum):
     IMAGE = "image"
     CONTAINER = "container"
     CLAIM = "claim"
+    SETUP = "setup"
+    """The repository and the environment."""
     RUN = "run"
-    INFRASTRUCTURE = "infrastructure"
+    CLUSTER = "cluster"
 
 
 class Reason(str, Enum):
@@ -63,6 +65,8 @@ class Reason(str, Enum):
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     CONTAINER_CREATE_ERROR = "ContainerCreateError"
     IMAGE_VOLUME_REFUSED = "ImageVolumeRefused"
+    VOLUME_NOT_MOUNTED = "VolumeNotMounted"
+    SANDBOX_FAILED = "SandboxFailed"
     POD_WAITING = "PodWaiting"
     NODE_UNREACHABLE = "NodeUnreachable"
     STARTED = "Started"
@@ -145,14 +149,16 @@ REASONS: Mapping[Reason, About] = {
     Reason.CONTAINER_CONFIG_ERROR: About(Stage.CONTAINER, _CONFIG, "a Secret, a ConfigMap or a key of one is missing"),
     Reason.CONTAINER_CREATE_ERROR: About(Stage.CONTAINER, _CONFIG, "the container cannot be created on its node"),
     Reason.IMAGE_VOLUME_REFUSED: About(Stage.CONTAINER, _INFRASTRUCTURE, "the node mounts no image volume"),
+    Reason.VOLUME_NOT_MOUNTED: About(Stage.CONTAINER, _CONFIG, "a volume of the pod cannot be mounted"),
+    Reason.SANDBOX_FAILED: About(Stage.CONTAINER, _CONFIG, "the node cannot make the pod's sandbox (network, runtime)"),
     Reason.POD_WAITING: About(Stage.CONTAINER, _CONFIG, "the pod waits for something else"),
-    Reason.NODE_UNREACHABLE: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the node does not say that the pod ended"),
+    Reason.NODE_UNREACHABLE: About(Stage.CLUSTER, _INFRASTRUCTURE, "the node does not say that the pod ended"),
     Reason.STARTED: About(Stage.RUN, _NONE, "the pod that had waited runs"),
     Reason.COMPLETED: About(Stage.RUN, _NONE, "the task completed"),
     Reason.ABORTED: About(Stage.RUN, _NONE, "the task was aborted by a user"),
     Reason.CLAIM_LOST: About(Stage.CLAIM, _NONE, "another pod runs the task, or it was reset or deleted"),
     Reason.TASK_FAILED: About(Stage.RUN, _TASK, "the task's process failed"),
-    Reason.SETUP_FAILED: About(Stage.RUN, _TASK, "the repository or the environment could not be prepared"),
+    Reason.SETUP_FAILED: About(Stage.SETUP, _TASK, "the repository or the environment could not be prepared"),
     Reason.OOM_KILLED: About(Stage.RUN, _TASK, "the container used more memory than its limit"),
     Reason.NO_LAST_WORD: About(Stage.RUN, _TASK, "the pod ended and did not say how the task ended"),
     Reason.DEADLINE_EXCEEDED: About(Stage.RUN, _CONFIG, "the Job ran longer than activeDeadlineSeconds"),
@@ -161,18 +167,18 @@ REASONS: Mapping[Reason, About] = {
     Reason.INIT_CONTAINER_FAILED: About(Stage.CONTAINER, _CONFIG, "an init container failed"),
     Reason.CLAIM_FAILED: About(Stage.CLAIM, _CONFIG, "the pod could not ask ClearML for its task"),
     Reason.NEVER_BEGAN: About(Stage.CLAIM, _CONFIG, "the pod ended before it claimed the task"),
-    Reason.EVICTED: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the pod was evicted"),
-    Reason.PREEMPTED: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "a pod of higher priority took its place"),
-    Reason.NODE_LOST: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the node is gone"),
-    Reason.NODE_TAINTED: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "a taint of the node put the pod out"),
-    Reason.NODE_SHUTDOWN: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the node shut down"),
-    Reason.NODE_REFUSED: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the node did not take the pod"),
-    Reason.DISRUPTED: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the infrastructure took the pod away"),
-    Reason.KILLED: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "a signal from outside killed the pod"),
-    Reason.POD_DELETED: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the pod was deleted"),
-    Reason.JOB_DELETED: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the Job was deleted"),
-    Reason.JOB_STOPPED: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the Job was stopped before its pod ended"),
-    Reason.JOB_ENDED: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the Job ended and its pod is gone"),
-    Reason.NO_ATTEMPT_LEFT: About(Stage.INFRASTRUCTURE, _INFRASTRUCTURE, "the attempts are used up (maxAttempts)"),
+    Reason.EVICTED: About(Stage.CLUSTER, _INFRASTRUCTURE, "the pod was evicted"),
+    Reason.PREEMPTED: About(Stage.CLUSTER, _INFRASTRUCTURE, "a pod of higher priority took its place"),
+    Reason.NODE_LOST: About(Stage.CLUSTER, _INFRASTRUCTURE, "the node is gone"),
+    Reason.NODE_TAINTED: About(Stage.CLUSTER, _INFRASTRUCTURE, "a taint of the node put the pod out"),
+    Reason.NODE_SHUTDOWN: About(Stage.CLUSTER, _INFRASTRUCTURE, "the node shut down"),
+    Reason.NODE_REFUSED: About(Stage.CLUSTER, _INFRASTRUCTURE, "the node did not take the pod"),
+    Reason.DISRUPTED: About(Stage.CLUSTER, _INFRASTRUCTURE, "the infrastructure took the pod away"),
+    Reason.KILLED: About(Stage.CLUSTER, _INFRASTRUCTURE, "a signal from outside killed the pod"),
+    Reason.POD_DELETED: About(Stage.CLUSTER, _INFRASTRUCTURE, "the pod was deleted"),
+    Reason.JOB_DELETED: About(Stage.CLUSTER, _INFRASTRUCTURE, "the Job was deleted"),
+    Reason.JOB_STOPPED: About(Stage.CLUSTER, _INFRASTRUCTURE, "the Job was stopped before its pod ended"),
+    Reason.JOB_ENDED: About(Stage.CLUSTER, _INFRASTRUCTURE, "the Job ended and its pod is gone"),
+    Reason.NO_ATTEMPT_LEFT: About(Stage.CLUSTER, _INFRASTRUCTURE, "the attempts are used up (maxAttempts)"),
 }
 """Every reason. The cause decides whether a task that ended so is run again."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from controller.settings import Settings
+from controller.settings_file import Places
 from protocol.errors import PodstrapError
 
 log = logging.getLogger("podstrap.controller")
@@ -70,6 +71,15 @@ class SettingsFiles:
         self._decided, self.taken = content, new
         self.trouble = ""
         return new
+
+    def places(self) -> Places | None:
+        """Where the keys of the settings that hold stand in their file; None when it holds others, or there is none."""
+        if self.trouble or not self._files:
+            return None
+        try:
+            return Places.of(self._files[0])
+        except PodstrapError:
+            return None
 
     def _settle(self, trouble: str) -> None:
         if trouble and trouble != self.trouble:

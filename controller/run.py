@@ -20,6 +20,7 @@ from controller.loop import Loop, Round
 from controller.observer import NOBODY, Observer
 from controller.permissions import namespaces
 from controller.plan_queues import MAX_NEW_JOBS
+from controller.probing import Probing
 from controller.reload import SettingsFiles
 from controller.settings import Settings
 from protocol import exit_codes
@@ -61,6 +62,7 @@ def run_controller(
     end = monotonic() + timeout if drain and timeout is not None else float("inf")
     outage = _Outage()
     loop: Loop | None = None
+    probing = Probing(cluster, monotonic)
     failed: set[str] = set()
     try:
         while not stop.is_set():
@@ -69,7 +71,7 @@ def run_controller(
             if begun >= end:
                 log.error("drain-timeout seconds=%s", timeout)
                 return exit_codes.DRAIN_TIMEOUT
-            if files is not None and (new := _reload(files, cluster, leadership, health, observer)) is not None:
+            if files is not None and (new := _reload(files, cluster, observer)) is not None:
                 settings = new
                 if loop is not None:
                     loop.take(settings)
@@ -81,17 +83,20 @@ def run_controller(
                 continue
             if loop is None:
                 _cover_inherited(cluster, leadership)
+                probing = Probing(cluster, monotonic)
                 may_act = _may_act(leadership, stop)
                 loop = Loop(
                     settings, session, cluster, monotonic=monotonic, may_act=may_act, failed=failed, observer=observer
                 )
+            probing.see_to(settings, files.places if files else lambda: None)
+            _tell(files.trouble if files else "", probing.found, leadership, health)
             done = _round(loop, outage)
             health.ready(outage.why)
             if done is not None:
                 leadership.say(NAMESPACES, ",".join(sorted({*namespaces(settings), *done.namespaces})))
             if drain and done is not None and done.drained:
                 return _drained(loop, done, fail_on_task_failure=fail_on_task_failure)
-            if done is not None and done.created >= MAX_NEW_JOBS:
+            if done is not None and (done.created >= MAX_NEW_JOBS or done.refused):
                 continue
             pause = outage.pause(settings.poll_seconds) if done is None else settings.poll_seconds
             _sleep(cluster, stop, begun, min(begun + pause, end), monotonic, by_time=done is None)
@@ -101,20 +106,19 @@ def run_controller(
     return exit_codes.INTERRUPTED if drain else exit_codes.OK
 
 
-def _reload(
-    files: SettingsFiles, cluster: Cluster, leadership: Leadership, health: Health, observer: Observer
-) -> Settings | None:
-    """Settings of files that have changed and can be used; what cannot is told, once."""
+def _reload(files: SettingsFiles, cluster: Cluster, observer: Observer) -> Settings | None:
+    """Settings of files that have changed and can be used."""
     before = files.trouble
     new = files.look(lambda one: cluster.cover(namespaces(one)))
     if new is not None or files.trouble != before:
         observer.settings_taken(not files.trouble)
-    _tell(files.trouble, leadership, health)
     return new
 
 
-def _tell(trouble: str, leadership: Leadership, health: Health) -> None:
-    text = f"the settings file cannot be used as it is now, the settings before hold: {trouble}" if trouble else ""
+def _tell(trouble: str, refused: str, leadership: Leadership, health: Health) -> None:
+    """On the Lease and beside /readyz: what is wrong with the settings."""
+    kept = f"the settings file cannot be used as it is now, the settings before hold: {trouble}" if trouble else ""
+    text = "\n".join(filter(None, (kept, refused)))
     leadership.say(NOTE, text)
     health.note(text)
 

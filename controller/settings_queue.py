@@ -47,6 +47,11 @@ class QueueSettings(Model):
     on_disruption: Literal["restart", "fail"] = Field(
         "restart", description="What becomes of a task whose pod the infrastructure took away."
     )
+    on_node_lost: Literal["wait", "replace"] = Field(
+        "wait",
+        description="What becomes of a task on a node that does not answer: wait until the node is back or its object "
+        "is removed, or let another pod take the task, which a pod cut off from everything may run a second time.",
+    )
     max_attempts: Positive = Field(3, description="Pods that may run one task, the first one included.")
     retry_own_failures: Annotated[int, Field(ge=0, strict=True)] = Field(
         0,

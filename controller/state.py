@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 from clearml_api.models import Queue, QueueEntry, Task
 from controller.notes import Note, StopMark
@@ -41,6 +42,8 @@ class PodFacts:
     finished: datetime | None = None
     deleting: bool = False
     """It was asked to go; until its phase is final its processes may still act."""
+    gone_by: datetime | None = None
+    """When it should have ended, its grace time included; None while nobody asked it to go."""
     exit_code: int | None = None
     signal: int | None = None
     reason: str = ""
@@ -131,12 +134,12 @@ class JobFacts:
         """The attempt that its first pod is."""
         return max(1, _number(self.labels.get(labels.ATTEMPT, "")))
 
-    @property
+    @cached_property
     def told(self) -> Note | None:
         """The reason that was told last about it."""
         return Note.from_text(self.annotations[labels.TOLD]) if labels.TOLD in self.annotations else None
 
-    @property
+    @cached_property
     def mark(self) -> StopMark | None:
         """Why we stopped it, when its task is to hear of it."""
         text = self.annotations.get(labels.STOPPED_BECAUSE)

@@ -7,12 +7,16 @@ sorted by what would help, because the kubelet's own reasons (ErrImagePull, Imag
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 
 from controller.reasons import Diagnosis, Reason
 from controller.state import JobFacts, PodFacts
 
-_STARTING = ("", "ContainerCreating", "PodInitializing")
+STARTING = ("", "ContainerCreating", "PodInitializing")
 """https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/: not a reason, only a moment."""
+_TAINT_MANAGER = "DeletionByTaintManager"
+UNCONFIRMED = timedelta(seconds=15)
+"""A kubelet that lives has said by then that a pod ended, counted from the end of the pod's grace time."""
 _PULL = {
     "ErrImagePull": "the image cannot be pulled",
     "ImagePullBackOff": "the image cannot be pulled",
@@ -20,7 +24,16 @@ _PULL = {
     "ImageInspectError": "the image is damaged",
     "SignatureValidationFailed": "the image's signature is not accepted",
 }
+_VOLUME, _SANDBOX = "a volume cannot be mounted", "the node cannot make the pod's sandbox"
+EVENTS_OF_PODS = {
+    "FailedMount": (Reason.VOLUME_NOT_MOUNTED, _VOLUME),
+    "FailedAttachVolume": (Reason.VOLUME_NOT_MOUNTED, _VOLUME),
+    "FailedMapVolume": (Reason.VOLUME_NOT_MOUNTED, _VOLUME),
+    "FailedCreatePodSandBox": (Reason.SANDBOX_FAILED, _SANDBOX),
+}
+"""What a kubelet says only in Events, while the pod's status says that its containers are being created."""
 _OTHERS = {
+    **EVENTS_OF_PODS,
     "InvalidImageName": (Reason.IMAGE_NAME_INVALID, "the image's name is not valid"),
     "ErrImageNeverPull": (Reason.IMAGE_NEVER_PULLED, "the image is not on the node and its pull policy is Never"),
     "CreateContainerConfigError": (Reason.CONTAINER_CONFIG_ERROR, "the container's configuration cannot be used"),
@@ -46,12 +59,31 @@ def waiting(job: JobFacts) -> Diagnosis | None:
     pod = job.last_pod
     if job.no_pod_why and not (pod and pod.may_act):
         return Diagnosis(_no_pod(job.no_pod_why), f"its pod cannot be made: {job.no_pod_why}")
-    if pod is None or not pod.may_act or pod.phase != "Pending" or pod.waiting_reason in _STARTING:
+    if pod is None or not pod.may_act or pod.phase != "Pending" or pod.waiting_reason in STARTING:
         return None
     told = job.told
     if told and told.pod == pod.name and told.word in IMAGE_PULLS and _BARE.fullmatch(pod.waiting_message.strip()):
         return Diagnosis(told.word, told.reason)  # the cause stood in the error before, and nowhere else
     return not_started(pod)
+
+
+def lost(job: JobFacts, now: datetime) -> Diagnosis | None:
+    """Whether its pod stands on a node that does not answer: told to go by the node's taint, and not seen to end.
+
+    Nobody can say whether its processes still run (docs/decisions/0009-lost-nodes.md).
+    """
+    pod = job.last_pod
+    if pod is None or not pod.may_act or pod.disruption != _TAINT_MANAGER or pod.gone_by is None:
+        return None
+    if now < pod.gone_by + UNCONFIRMED:
+        return None
+    text = f"node {pod.node} does not answer: its pod {pod.name} was told to go and nobody has seen it end"
+    return Diagnosis(Reason.NODE_UNREACHABLE, text)
+
+
+def trouble(job: JobFacts, now: datetime) -> Diagnosis | None:
+    """Why it does not run, whether it had begun or not."""
+    return waiting(job) or lost(job, now)
 
 
 def not_started(pod: PodFacts) -> Diagnosis | None:
@@ -64,7 +96,7 @@ def not_started(pod: PodFacts) -> Diagnosis | None:
         return Diagnosis(word, _join(f"{text} ({reason})", message))
     if reason == "Unschedulable":
         return Diagnosis(Reason.UNSCHEDULABLE, f"unschedulable: {message}")
-    if reason in _STARTING:
+    if reason in STARTING:
         return None
     word = Reason.SCHEDULING_GATED if reason == "SchedulingGated" else Reason.POD_WAITING
     return Diagnosis(word, _join(reason, message))

@@ -4,7 +4,8 @@
     python3 images/selfcontained.py ssh             ssh and certificates
     python3 images/selfcontained.py tools           a shell and git-lfs; then images/compile-git, and
     python3 images/selfcontained.py git             what it made; at last
-    python3 images/selfcontained.py finish          once podstrap and its requirements are installed
+    python3 images/selfcontained.py finish          once podstrap's requirements are installed
+    python3 images/selfcontained.py own             podstrap itself, apart from the rest
 
 It runs as root in a Debian build stage (images/Dockerfile) and fills `/opt/podstrap` there, the very place where the
 folder lies in a pod: programs know it by heart. A program names its own loader (the kernel starts that, not the
@@ -37,6 +38,7 @@ HOME = Path("/opt/podstrap")
 RUNTIME = HOME / "runtime"
 TOOLS = HOME / "tools"
 PYTHON = HOME / "python"
+OWN = Path("/opt/podstrap-own")
 CONTENTS = HOME / "contents.json"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 MULTIARCH = str(sysconfig.get_config_var("MULTIARCH"))
@@ -68,7 +70,7 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    steps = {"runtime": runtime, "ssh": ssh, "tools": tools, "git": git, "finish": finish}
+    steps = {"runtime": runtime, "ssh": ssh, "tools": tools, "git": git, "finish": finish, "own": own}
     parser.add_argument("step", choices=steps)
     steps[parser.parse_args().step]()
 
@@ -131,23 +133,56 @@ def git() -> None:
 
 
 def finish() -> None:
-    """After podstrap and its requirements are installed: uv as our own program, nothing that is never read, and all
-    of it compiled, because the folder is read-only in a pod. Byte-code is never compared with its source: whoever
-    unpacks an image may set other times."""
+    """After the requirements are installed: uv as our own program, nothing that is never read, and all of it
+    compiled, because the folder is read-only in a pod."""
     binaries = HOME / "bin"
     for script in binaries.iterdir():
         if not script.name.startswith(KEPT_PROGRAMS) or script.name == "uvx":
             script.unlink()
     if (binaries / "uv").exists():
         make_own([binaries / "uv"], [])
+    _pip_of_virtualenv()
     for pattern in UNUSED_OF_WHEELS:
         for one in list((HOME / "lib").rglob(pattern)):
             shutil.rmtree(one) if one.is_dir() else one.unlink()
-    for folder in (PYTHON / "lib", HOME / "lib"):
+    _compile([PYTHON / "lib", HOME / "lib"])
+    _readable(HOME)
+
+
+def _pip_of_virtualenv() -> None:
+    """A task that runs on our interpreter finds a pip where ensurepip would have it: the wheel of virtualenv."""
+    wheels = sorted((HOME / "lib").rglob("virtualenv/seed/wheels/embed/pip-*.whl"))
+    if wheels:
+        bundled = PYTHON / "lib" / f"python{VERSION}" / "ensurepip" / "_bundled"
+        bundled.mkdir(parents=True)
+        (bundled / wheels[-1].name).symlink_to(os.path.relpath(wheels[-1], bundled))
+
+
+def own() -> None:
+    """podstrap's own packages, once pip has installed them: compiled, and moved to a place by themselves, so that
+    they are a layer of their own and a new version is two megabytes to pull."""
+    site = Path("lib", f"python{VERSION}", "site-packages")
+    record = next((HOME / site).glob("podstrap-*.dist-info/RECORD"))
+    packages = {line.split("/")[0] for line in record.read_text().splitlines() if not line.startswith(("..", "/"))}
+    _compile([HOME / site / name for name in packages])
+    (OWN / site).mkdir(parents=True)
+    for name in packages:
+        shutil.move(HOME / site / name, OWN / site / name)
+    _readable(OWN)
+
+
+def _compile(folders: Iterable[Path]) -> None:
+    """Packages carry templates that are no Python: a file that cannot be compiled says nothing. The times of the
+    sources are not kept, because whoever unpacks an image may set others."""
+    for folder in folders:
         compileall.compile_dir(
             folder, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
-        )  # packages carry templates that are no Python: one that cannot be compiled says nothing
-    for path in HOME.rglob("*"):
+        )
+
+
+def _readable(root: Path) -> None:
+    """For any user, and executable what is: whatever umask the build had."""
+    for path in root.rglob("*"):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o111 else 0o644)
 

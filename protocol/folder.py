@@ -1,12 +1,14 @@
-"""Where everything of ours lies in a task's container, whether its image has it or it was brought there.
-
-Baked into an image, mounted from an image of its own, or copied by an init container: the same folder at the same
-path, since its programs name their loader and libraries by it.
-"""
+"""Where podstrap lies in a task's image, baked into it or brought into it: one place that programs know by heart."""
 
 from __future__ import annotations
 
-FOLDER = "/opt/podstrap"
-PROGRAM = f"{FOLDER}/bin/podstrap"
+from pathlib import Path
+
+HOME = Path("/opt/podstrap")
+"""Programs, interpreter, libraries. Read-only in a pod."""
+PROGRAM = HOME / "bin" / "podstrap"
+TOOLS = HOME / "tools"
+"""git, git-lfs, ssh, sh for images that lack them; a baked folder has ssh alone."""
+CERTIFICATES = HOME / "certificates.pem"
 COPIED = ".copied.json"
-"""In a folder that `podstrap copy` made, written last: `seconds` and `bytes` of the copy, JSON."""
+"""In the folder's root when an init container copied it: seconds, bytes and files of the copy, as JSON."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from controller.state import ClusterState, JobFacts
+from controller.state import ClusterState, JobFacts, PodFacts
 from protocol import labels
 from protocol.errors import PodstrapError
 
@@ -24,6 +24,11 @@ class ClusterError(PodstrapError):
 
 class Refused(ClusterError):
     """The cluster understood the manifest and does not take it (invalid, forbidden, over quota)."""
+
+    def __init__(self, message: str, *, causes: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.causes = causes
+        """Field of the manifest and what is wrong with it, as far as the cluster tells."""
 
 
 class NameTaken(ClusterError):
@@ -41,10 +46,21 @@ class Cluster(Protocol):
         """Make a Job. False when this very Job (by its labels) exists already. Raises Refused, NameTaken."""
         ...
 
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """Whether such a Job would be taken, without making it. Raises Refused when not, ClusterError when unknown."""
+        ...
+
     def stop(self, job: JobFacts, mark: str = "") -> None:
         """End its pods and make no new ones; the Job stays. Idempotent; a Job that is gone is no error.
 
         A mark is kept on the Job as its annotation labels.STOPPED_BECAUSE, written in the same change.
+        """
+        ...
+
+    def give_up(self, job: JobFacts, pod: PodFacts, why: str) -> None:
+        """Count a pod whose node does not answer as failed, so that its Job goes on. Idempotent.
+
+        Its processes may still run: whoever asks has made sure that they may not act on the task.
         """
         ...
 

@@ -10,8 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
@@ -19,12 +17,13 @@ import msgspec
 from controller import injection
 from controller.cluster.interface import ClusterError, NameTaken, Refused, same_job
 from controller.cluster.kube_events import Events
-from controller.cluster.kube_objects import Incident, Job, Page, Pod, Version, job_facts
+from controller.cluster.kube_objects import Job, Pod, Version, job_facts
 from controller.cluster.kube_store import Store
 from controller.cluster.kube_watch import Watch
-from controller.cluster.kubernetes import PATCH, Api, ApiError, events_path, jobs_path, pods_path
+from controller.cluster.kube_why import Explainer
+from controller.cluster.kubernetes import PATCH, Api, ApiError, jobs_path, pods_path
 from controller.job_template_keys import CONTAINER
-from controller.state import IMAGE_VOLUME, INIT_CONTAINER, ClusterState, JobFacts
+from controller.state import IMAGE_VOLUME, INIT_CONTAINER, ClusterState, JobFacts, PodFacts
 from protocol import labels
 
 log = logging.getLogger("podstrap.controller")
@@ -32,15 +31,9 @@ log = logging.getLogger("podstrap.controller")
 _PATIENCE_SECONDS = 20.0
 """A watch that fails for longer than this makes a snapshot unusable."""
 _FIRST_SYNC_SECONDS = 30.0
-_NO_POD_SECONDS = 3.0
-"""A Job that has no pod for so long is asked for its Events, and again each time this long has passed."""
-_NO_POD_AGAIN_SECONDS = 15.0
-_NO_POD_AT_ONCE = 3
-"""Jobs that are asked for their Events in one look: a cluster that is slow to make pods is not asked for thousands."""
 _LOG_BYTES = 32 * 1024
 _NO_VOLUME_TYPE = "must specify a volume type"
 """What an API server says of an image volume when its feature gate is off: it drops the field unseen."""
-_FAILED_CREATE = "FailedCreate"
 _GATE_OFF = "this API server takes no image volumes: the Job is made with an init container in the next round"
 
 
@@ -55,8 +48,7 @@ class KubernetesCluster:
         self._home = home
         self._changed = threading.Event()
         self._store = Store(self._changed)
-        self._asked_events: dict[str, tuple[float, str]] = {}
-        self._may_ask = _NO_POD_AT_ONCE
+        self._explainer = Explainer(api)
         self._injections: tuple[str, ...] = ()
         selector = ",".join(
             f"{key}={value}"
@@ -99,9 +91,9 @@ class KubernetesCluster:
             if why := watch.trouble(_PATIENCE_SECONDS):
                 raise ClusterError(f"the state of the cluster is not known: {why}")
         self._changed.clear()
-        self._may_ask = _NO_POD_AT_ONCE
-        injections = self._ways_to_inject()
-        return ClusterState(tuple(self._explained(job) for job in self._store.facts()), self._home, injections)
+        self._explainer.look()
+        jobs = tuple(self._explainer.explained(job) for job in self._store.facts())
+        return ClusterState(jobs, self._home, self._ways_to_inject())
 
     def create(self, manifest: Mapping[str, Any]) -> bool:
         """POST, strict about unknown fields. Raises Refused with the server's words, NameTaken, ClusterError."""
@@ -113,17 +105,35 @@ class KubernetesCluster:
                 return self._exists(namespace, name, manifest)
             if self._takes_no_image_volumes(error, manifest):
                 raise ClusterError(f"{_GATE_OFF}: {error.said}") from error
-            if error.status in (400, 403, 404, 409, 413, 422):
-                raise Refused(_refusal(error, namespace)) from error
-            raise
+            raise _refused(error, namespace) from error
         self._store.created(job_facts(msgspec.json.decode(raw, type=Job)))
         return True
+
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """The same POST as a dry run: schema, validation and admission look at it, nothing is stored."""
+        namespace = str(manifest["metadata"]["namespace"])
+        try:
+            self._api.request("POST", jobs_path(namespace), {"fieldValidation": "Strict", "dryRun": "All"}, manifest)
+        except ApiError as error:
+            raise _refused(error, namespace) from error
 
     def stop(self, job: JobFacts, mark: str = "") -> None:
         """`spec.suspend`: its controller deletes its pods and makes no new ones; the object stays."""
         annotations = {"annotations": {labels.STOPPED_BECAUSE: mark}} if mark else {}
         body = {"metadata": {"uid": job.uid, **annotations}, "spec": {"suspend": True}}
         self._change("PATCH", job, body, PATCH)
+
+    def give_up(self, job: JobFacts, pod: PodFacts, why: str) -> None:
+        """As Kubernetes' own garbage collection does on a node tainted out-of-service: failed, then removed."""
+        path = pods_path(job.namespace, pod.name)
+        status = {"metadata": {"uid": pod.uid}, "status": {"phase": "Failed", "reason": "NodeLost", "message": why}}
+        gone = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod.uid}}
+        try:
+            self._api.request("PATCH", f"{path}/status", None, status, content_type=PATCH)
+            self._api.request("DELETE", path, None, gone)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
 
     def note(self, job: JobFacts, text: str) -> None:
         """An annotation, seen in the next snapshot."""
@@ -160,6 +170,8 @@ class KubernetesCluster:
             try:
                 version = msgspec.json.decode(self._api.request("GET", "/version"), type=Version).number
             except ApiError as error:
+                if error.status not in (401, 403, 404):
+                    raise  # it is busy: nothing is known yet
                 log.warning("no-version error=%r why='image volumes are not used'", str(error))
                 version = (0, 0)
             self._injections = injection.offered(version)
@@ -197,29 +209,12 @@ class KubernetesCluster:
                 raise
             return b""
 
-    def _explained(self, job: JobFacts) -> JobFacts:
-        """With the reason why a Job that should have a pod has none, which only Events tell."""
-        if job.over or job.stopped or job.deleting or job.pods_expected or any(pod.may_act for pod in job.pods):
-            self._asked_events.pop(job.uid, None)
-            return job
-        if job.created is None or datetime.now(timezone.utc) - job.created < timedelta(seconds=_NO_POD_SECONDS):
-            return job
-        at, why = self._asked_events.get(job.uid, (float("-inf"), ""))
-        if self._may_ask > 0 and time.monotonic() - at > _NO_POD_AGAIN_SECONDS:
-            self._may_ask -= 1
-            why = self._why_no_pod(job) or why
-            self._asked_events[job.uid] = (time.monotonic(), why)
-        return replace(job, no_pod_why=why) if why else job
 
-    def _why_no_pod(self, job: JobFacts) -> str:
-        query = {"fieldSelector": f"involvedObject.uid={job.uid},reason={_FAILED_CREATE}", "limit": 20}
-        try:
-            raw = self._api.request("GET", events_path(job.namespace), query, read_seconds=5.0)
-        except ClusterError as error:
-            log.debug("no-events job=%s error=%r", job.name, str(error))
-            return ""
-        found = msgspec.json.decode(raw, type=Page[Incident]).items
-        return found[-1].message.removeprefix("Error creating: ") if found else ""
+def _refused(error: ApiError, namespace: str) -> ClusterError:
+    """Refused where the answer is about the manifest; else the error as it is."""
+    if error.status not in (400, 403, 404, 409, 413, 422):
+        return error
+    return Refused(_refusal(error, namespace), causes=error.causes)
 
 
 def _refusal(error: ApiError, namespace: str) -> str:

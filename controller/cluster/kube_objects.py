@@ -186,6 +186,8 @@ class Incident(msgspec.Struct):
     message: str = ""
     type: str = ""
     count: int = 1
+    lastTimestamp: datetime | None = None
+    eventTime: datetime | None = None
 
 
 class Version(msgspec.Struct):
@@ -256,6 +258,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         started=began,
         finished=_finished(status, ended, disruption),
         deleting=meta.deletionTimestamp is not None,
+        gone_by=meta.deletionTimestamp,
         exit_code=ended.exitCode if ended else None,
         signal=(ended.signal or None) if ended else None,
         reason=sys.intern(reason),

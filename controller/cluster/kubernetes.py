@@ -37,15 +37,31 @@ _MESSAGE_BYTES = 64 * 1024
 PATCH = "application/merge-patch+json"
 
 
+Causes = tuple[tuple[str, str], ...]
+"""What is wrong with an object: field and words, as far as the server tells."""
+
+
 class ApiError(ClusterError):
     """The API server answered with a status that is no success."""
 
-    def __init__(self, status: int, reason: str, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, status: int, reason: str, message: str, *, retry_after: float | None = None, causes: Causes = ()
+    ) -> None:
         super().__init__(f"Kubernetes says {status} {reason}: {message}")
+        self.causes = causes
         self.status = status
         self.reason = reason
         self.said = message
         self.retry_after = retry_after
+
+
+class _Cause(msgspec.Struct):
+    field: str = ""
+    message: str = ""
+
+
+class _Details(msgspec.Struct):
+    causes: list[_Cause] | None = None
 
 
 class _Status(msgspec.Struct):
@@ -54,6 +70,7 @@ class _Status(msgspec.Struct):
     message: str = ""
     reason: str = ""
     code: int = 0
+    details: _Details | None = None
 
 
 class Api:
@@ -235,7 +252,9 @@ def _error_of(response: Any) -> ApiError:
         retry_after = float(said) if said.isascii() and said.isdigit() else 1.0
     elif response.status == 429:
         retry_after = 1.0
-    return ApiError(response.status, status.reason or str(response.reason), status.message, retry_after=retry_after)
+    causes = tuple((one.field, one.message) for one in (status.details and status.details.causes) or ())
+    reason = status.reason or str(response.reason)
+    return ApiError(response.status, reason, status.message, retry_after=retry_after, causes=causes)
 
 
 def call_of(method: str, path: str, query: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -80,6 +80,9 @@ class LocalCluster:
         """No more pods; those there are get SIGTERM."""
         self._change(job.namespace, job.name, job.uid, stopped=True, note=(labels.STOPPED_BECAUSE, mark))
 
+    def give_up(self, job: JobFacts, pod: PodFacts, why: str) -> None:
+        """No pod here is on a node that could be lost without this controller."""
+
     def note(self, job: JobFacts, text: str) -> None:
         """An annotation in the Job's file."""
         self._change(job.namespace, job.name, job.uid, note=(labels.TOLD, text))
@@ -107,6 +110,9 @@ class LocalCluster:
                     log.seek(max(0, file.stat().st_size - _LOG_TAIL_BYTES))
                     return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
         return ""
+
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """Processes of this machine use little of a manifest: nobody judges the rest."""
 
     def cover(self, namespaces: Iterable[str]) -> None:
         """All are seen: they are names only."""

@@ -79,3 +79,16 @@ def test_the_whole_line_begins_in_the_queue_and_a_jobs_second_pod_tells_only_its
     line.not_the_first_pod()
     assert line.sentence().startswith("image 6.00 s, container 1.00 s, start ")
     assert list(json.loads(line.as_json()))[:2] == ["image", "container"]
+
+
+def test_all_phases_together_are_the_whole_time_where_two_ran_side_by_side(tmp_path: Path) -> None:
+    moments = iter([1011.0, 1012.0, 1017.0, 1018.0])
+    line = Timeline(PodSettings("t", "q", created_at=CREATED), STARTED, node(tmp_path), clock=lambda: next(moments))
+    line.lap("claim")
+    line.side_by_side({"repository": 2.0, "environment": 4.0})
+    line.lap("prepare")
+    assert line.first_line(1020.0) == 10
+    assert json.loads(line.as_json()) == {
+        "pod": 8, "start": 1, "claim": 1, "repository": 2, "environment": 4, "prepare": 2, "first line": 2,
+    }  # fmt: skip
+    assert 8 + 1 + 1 + max(2, 4) + 2 + 2 == 1020 - CREATED

@@ -99,6 +99,25 @@ def test_render_of_a_file_needs_no_server_and_shows_no_secret(tmp_path) -> None:
     assert (job["kind"], container["image"], container["resources"]["limits"]["memory"]) == ("Job", "busybox", "2Gi")
 
 
+def test_render_shows_how_podstrap_comes_into_the_image_on_a_cluster_of_this_version(tmp_path) -> None:
+    import json
+
+    task = tmp_path / "task.json"
+    task.write_text('{"name": "a task", "container": {"image": "python:3.12"}}')
+    for words, volume, copiers in (
+        ((), "image", 0),
+        (("--kubernetes", "v1.36.3"), "image", 0),
+        (("--kubernetes", "1.34"), "emptyDir", 1),
+    ):
+        done = podstrap("render", str(task), "--queue", "gpu", "--output", "json", *words)
+        assert done.returncode == 0, done.stderr
+        spec = json.loads(done.stdout)["spec"]["template"]["spec"]
+        assert volume in spec["volumes"][-1] and len(spec.get("initContainers", ())) == copiers
+        assert spec["containers"][0]["command"] == ["/opt/podstrap/bin/podstrap", "bootstrap"]
+    done = podstrap("render", str(task), "--queue", "gpu", "--kubernetes", "latest")
+    assert done.returncode != 0 and "'latest' is no version of Kubernetes" in done.stderr
+
+
 def test_clearmls_documented_snippet_is_read_as_it_stands(tmp_path) -> None:
     import yaml
 

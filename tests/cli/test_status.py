@@ -89,7 +89,7 @@ def test_what_runs_what_waits_and_what_failed(world: World) -> None:
     said = world.podstrap("explain", paused).stdout
     assert f"place 1 of 1 in '{world.name}-paused'" in said and "> limits    queue" in said and "paused" in said
     said = world.podstrap("explain", failed).stdout
-    assert "is failed" in said and "exit code 3" in said and "> job" in said
+    assert "is failed" in said and "exit code 3" in said and "> run" in said and "TaskFailed" in said
     assert "holds it, attempt 1" in world.podstrap("explain", running).stdout
     world.session.call("tasks.stop", {"task": running})
 

@@ -99,6 +99,12 @@ agentk8sglue:
   createQueueIfNotExists: true
   queue: a,b
 """,
+    "no Events, and nodes that are given up": KEYS
+    + """
+agentk8sglue:
+  kubernetesEvents: false
+  queues: {a: {onNodeLost: replace}, b: {}}
+""",
     "GPU": KEYS
     + """
 agentk8sglue:

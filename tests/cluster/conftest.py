@@ -27,16 +27,22 @@ from tests.cluster.chart_fixtures import helm, monitoring, offline_helm, shell  
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.given_cluster import GivenCluster
 from tests.cluster.kube import Object, condition, jobs, pods
+from tests.cluster.node import Node
 from tests.cluster.node_fixtures import (  # noqa: F401
+    bare_image,
+    bootstrap_image,
     bridge,
     bridge_address,
     busybox_image,
     controller_image,
     node,
+    old_python_image,
     registry,
     task_image,
 )
+from tests.cluster.real import Real
 from tests.cluster.simulated import ANNOTATION, SimulatedNodes, Step
+from tests.cluster.task_sources import index, repository  # noqa: F401
 from tests.cluster.works import Bootstraps
 
 OTHER_CLUSTER = "PODSTRAP_TEST_KUBECONFIG"
@@ -155,6 +161,13 @@ class World:
     def message(self, task: str, part: str, seconds: float = 60) -> None:
         support.until(lambda: part in self.task(task).status_message, seconds, lambda: self.describe(task))
 
+    def events(self, task: str, *words: str) -> list[Object]:
+        """Podstrap's own Events on the task's Jobs, those that are gone included."""
+        found = self.plane.kube.items(f"/api/v1/namespaces/{self.namespace}/events")
+        ours = [one for one in found if (one.get("source") or {}).get("component") == "podstrap"]
+        ours = [one for one in ours if task[:20] in one["involvedObject"]["name"]]
+        return [one for one in ours if not words or one["reason"] in words]
+
     def describe(self, task: str = "") -> str:
         found = [f"task {self.task(task)}"] if task else []
         found += [
@@ -180,6 +193,13 @@ def world(control_plane: ControlPlane, server_environ: dict[str, str], api: Sess
         process.kill9()
     with contextlib.suppress(requests.RequestException):
         control_plane.kube.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def real(world: World, node: Node, pods_reach_it: dict[str, str], task_image: str, bootstrap_image: str,  # noqa: F811
+         bare_image: str) -> Real:  # fmt: skip  # noqa: F811
+    """The world with the real node and our images."""
+    return Real(world, node, pods_reach_it, task_image, bootstrap_image, bare_image)
 
 
 def steps(*found: Step, **more: Any) -> dict[str, Any]:

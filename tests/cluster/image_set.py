@@ -23,7 +23,6 @@ from tests.support import REPOSITORY_ROOT
 
 BUSYBOX_IMAGE = "podstrap.test/busybox:1"
 TASK_IMAGE = "podstrap.test/task:1"
-CONTROLLER_IMAGE = "podstrap.test/podstrap/podstrap:1"
 CODE = ("protocol", "clearml_api", "bootstrap", "controller", "cli")
 """The folders of the repository that a task image holds."""
 SUITE = "bookworm"
@@ -57,38 +56,12 @@ def task(folder: Path, reference: str = TASK_IMAGE) -> Image:
     return Image(reference, (_task_base(), code), {"Cmd": ["bash"], **_label(reference)})
 
 
-def controller(folder: Path, reference: str = CONTROLLER_IMAGE) -> Image:
-    """Where the controller runs: the task's image with what the extra `controller` needs."""
-    code = write_layer(folder / "controller.layer.tar", _code())
-    return Image(reference, (_task_base(), _controller_packages(), code), {"Cmd": ["bash"], **_label(reference)})
-
-
 def task_requirements() -> list[str]:
     """What podstrap needs in a pod, as pyproject.toml says it: its own requirements and those of the extra `pod`."""
-    return _requirements("pod")
-
-
-def _requirements(extra: str) -> list[str]:
     wanted = [Requirement(line) for line in requires("podstrap") or ()]
     assert wanted, "podstrap is not installed in this environment, so its requirements are not known: make setup"
-    own = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": extra})]
+    own = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": "pod"})]
     return sorted(f"{one.name}{one.specifier}" for one in own)
-
-
-def _controller_packages() -> Layer:
-    """Into the base's own interpreter, whose version and platform are asked for whatever runs the tests."""
-    wanted = [one for one in _requirements("controller") if one not in task_requirements()]
-    target = ["--python-version", "3.11", "--only-binary", ":all:", "--implementation", "cp"]
-
-    def build(folder: Path) -> None:
-        packages = folder / "packages"
-        tools.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", packages, *target, *wanted])
-        files = sorted(file for file in packages.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-        entries = (Entry(f"{_SITE}/{file.relative_to(packages)}", file, 0o644) for file in files)
-        write_layer(folder / "layer.tar", entries).remember()
-        shutil.rmtree(packages)
-
-    return Layer(tools.once(f"controller-packages-{tools.key(*target, *wanted)}", build) / "layer.tar")
 
 
 def _label(reference: str) -> dict[str, Any]:

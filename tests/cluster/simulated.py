@@ -10,7 +10,8 @@ annotation `podstrap.test/steps` (a JSON list), or through STEPS. A step is what
     {"seconds": 0.5}                                  time passes
     {"call": name}                                    a function of the test does the pod's work, gives further steps
 
-A pod that is deleted ends as bootstrap ends on SIGTERM: exit code 75; {"deaf": true} among its steps ignores that.
+A pod that is deleted ends as bootstrap ends on SIGTERM: exit code 75, or as NEVER_BEGAN; {"deaf": true} among its
+steps ignores that.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ Work = Callable[[Object, threading.Event], Iterable[Step]]
 """Does a pod's work until the event is set (SIGTERM); what it returns are the pod's further steps."""
 
 ANNOTATION = "podstrap.test/steps"
+NEVER_BEGAN: Step = {
+    "exit": 137,
+    "reason": "ContainerStatusUnknown",
+    "message": "The container could not be located when the pod was terminated",
+}
+"""What a kubelet says of the container of a pod that was deleted before it began."""
 STEPS: tuple[Step, ...] = ({"phase": "Running"}, {"seconds": 0.2}, {"exit": 0})
 HEARTBEAT_SECONDS = 2.0
 _POOL = 64
@@ -87,6 +94,11 @@ class SimulatedNodes:
         """No heartbeat and no word of its pods any more: the node is lost."""
         self._silent.add(name)
 
+    def back(self, name: str) -> None:
+        """The silent node answers again."""
+        self._silent.discard(name)
+        self._report(name)
+
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             for name in self.names:
@@ -135,7 +147,7 @@ class SimulatedNodes:
         steps = json.loads((pod["metadata"].get("annotations") or {}).get(ANNOTATION, "null")) or list(STEPS)
         deaf = any("deaf" in step for step in steps)
         queue = [step for step in steps if "deaf" not in step]
-        ended = False
+        ended = began = False
         while queue and not ended and (deaf or not term.is_set()) and not self._stop.is_set():
             step = queue.pop(0)
             if "seconds" in step:
@@ -145,11 +157,11 @@ class SimulatedNodes:
                 deaf = deaf or any("exit" in one for one in queue)
             else:
                 self._apply(pod, step)
-                ended = "exit" in step
+                ended, began = "exit" in step, began or "phase" in step
         if not ended and not deaf:
             term.wait()
         if term.is_set() and not ended and not self._stop.is_set():
-            self._apply(pod, {"exit": 75, "reason": "Error"})
+            self._apply(pod, {"exit": 75, "reason": "Error"} if began else NEVER_BEGAN)
         self._over.add(pod["metadata"]["uid"])
         if term.is_set():
             self._bury(pod)
@@ -197,7 +209,8 @@ def _status(pod: Object, step: Step) -> Object:
         code = int(step["exit"])
         ended = {
             "exitCode": code, "reason": step.get("reason") or ("Error" if code else "Completed"),
-            "message": step.get("message", ""), "startedAt": _now(), "finishedAt": _now(),
+            "message": step.get("message", ""), **({} if step is NEVER_BEGAN else {"startedAt": _now()}),
+            "finishedAt": _now(),
             **({"signal": step["signal"]} if "signal" in step else {}),
         }  # fmt: skip
         phase = step.get("phase") or ("Failed" if code else "Succeeded")

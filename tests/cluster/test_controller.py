@@ -103,7 +103,7 @@ def limited(world: World) -> Path:
 
 
 def test_the_generated_role_is_enough_for_everything(world: World, limited: Path) -> None:
-    """Every verb in the list is used here: a created, a stopped, a forgotten Job, a log, an Event, a Lease."""
+    """Every verb in the list is used here: a created, a stopped, a forgotten Job, a log, Events, a Lease."""
     kube = world.plane.kube
     process = world.controller(
         steps({"phase": "Running"}, {"call": "claim"}, {"exit": 0}), kubeconfig=limited, reconcileSeconds=1
@@ -115,9 +115,11 @@ def test_the_generated_role_is_enough_for_everything(world: World, limited: Path
     support.until(lambda: kube.items(quota)[0].get("status"))
     blocked = world.enqueue("blocked")
     world.message(blocked, "exceeded quota", 30)
+    support.until(lambda: world.events(blocked, "QuotaExceeded"), 30, process.text)
     world.session.call("tasks.stop", {"task": blocked})
     support.until(lambda: not world.jobs(blocked), 30, process.text)
     assert leader(world)
+    assert "no-event" not in process.text()
     assert "is forbidden: User" not in process.text(), process.text()
 
 

@@ -216,6 +216,39 @@ def test_why_a_pod_cannot_be_made_stands_on_the_task(world: World, what: str) ->
     assert world.task(task).status == "queued" and "its pod cannot be made" in world.task(task).status_message
 
 
+def test_a_new_controller_repeats_nothing_that_was_told(world: World) -> None:
+    """What was told stands on the Job: one line in the console, one Event, counted once, after three controllers."""
+    too_much = steps(*RUN, templateOverrides={"resources": {"requests": {"memory": "9000Gi"}}})
+    several: list[str] = []
+
+    def told() -> bool:
+        return all("podstrap.io/told" in world.jobs(one)[0]["metadata"]["annotations"] for one in several)
+
+    for _ in range(3):
+        process = world.controller(too_much, environ={"POD_NAME": "the same"}, reconcileSeconds=0.5)
+        several.append(world.enqueue())  # once it is told of this one, it has looked at the others too
+        world.message(several[-1], "unschedulable")
+        support.until(told, 30, process.text)
+        process.kill9()
+    task = several[0]
+    (event,) = world.events(task)
+    assert (event["reason"], event["count"], event["type"]) == ("Unschedulable", 1, "Warning")
+    assert support.console(world.session, task).count("podstrap: waiting: unschedulable") == 1
+
+
+def test_what_is_told_again_is_counted_on_its_event_and_not_said_again(world: World) -> None:
+    """An Event that stands there already is counted up: the note of its telling was lost."""
+    world.controller(steps(*RUN, templateOverrides={"serviceAccountName": "nobody"}))
+    task = world.enqueue()
+    (event,) = support.until(lambda: world.events(task, "ServiceAccountMissing"), 40, world.describe)
+    assert event["count"] == 1
+    (job,) = world.jobs(task)
+    path = jobs(world.namespace, job["metadata"]["name"])
+    world.plane.kube.patch(path, {"metadata": {"annotations": {"podstrap.io/told": None}}})
+    support.until(lambda: world.events(task)[0]["count"] == 2, 60, world.describe)
+    assert support.console(world.session, task).count("podstrap: waiting: its pod cannot be made") == 1
+
+
 def test_limits_hold_while_jobs_are_made_faster_than_watched(world: World) -> None:
     world.controller({**steps(*RUN), "queueSettings": {"maxPods": 3}})
     for number in range(10):

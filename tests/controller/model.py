@@ -209,6 +209,9 @@ class Pod:
     disruption: str = ""
     terminating: bool = False
     created: datetime = START
+    lost_at: datetime | None = None
+    """Its node does not answer since: what becomes of it shows nowhere in the cluster until the node is back."""
+    given_up: bool = False
     trouble: tuple[str, str] = ("", "")
     """Why it does not start: a kubelet's reason and message."""
 
@@ -249,7 +252,9 @@ class Cluster:
 
     def _facts(self, name: str, job: Job) -> JobFacts:
         pods = tuple(
-            PodFacts(
+            self._hidden(pod)
+            if pod.lost_at
+            else PodFacts(
                 name=pod.uid,
                 uid=pod.uid,
                 phase=("Pending" if pod.at == "pending" else "Running")
@@ -273,6 +278,38 @@ class Cluster:
             name, job.uid, labels=job.labels, annotations={**metadata.get("annotations", {}), **job.notes}, end=job.end,
             stopped=job.stopped, pods=pods, created=job.created,
         )  # fmt: skip
+
+    def _hidden(self, pod: Pod) -> PodFacts:
+        return PodFacts(
+            pod.uid, pod.uid, phase="Failed" if pod.given_up else "Running", node="node", created=pod.created,
+            started=pod.created, deleting=True, gone_by=pod.lost_at, disruption="DeletionByTaintManager",
+            reason="NodeLost" if pod.given_up else "", termination=TerminationMessage(Outcome.RUNNING, "").to_text(),
+        )  # fmt: skip
+
+    def give_up(self, job: JobFacts, pod: PodFacts, why: str) -> None:
+        self._maybe_crash(before=True)
+        for known in self.jobs[job.name].pods if job.name in self.jobs else ():
+            if known.uid == pod.uid and not known.given_up:
+                known.given_up = True
+                self._next(self.jobs[job.name])
+        self._maybe_crash(before=False)
+
+    def lose(self, pod: Pod) -> None:
+        pod.lost_at = self.clock()
+
+    def polls(self) -> None:
+        """Pods on lost nodes that still reach the server look whether the task is their own."""
+        for job, pod in self.living_pods():
+            if pod.lost_at and not self.holds(pod, job.labels[labels.TASK]):
+                pod.code = 0
+
+    def node_is_back(self, job: Job, pod: Pod) -> None:
+        """It tells what became of the pod."""
+        if pod.given_up:
+            return
+        pod.lost_at = None
+        if pod.code is not None:
+            self._end(job, pod, pod.code)
 
     def create(self, manifest: Mapping[str, Any]) -> bool:
         self._maybe_crash(before=True)
@@ -299,7 +336,7 @@ class Cluster:
     def delete(self, job: JobFacts) -> None:
         self._maybe_crash(before=True)
         if (known := self.jobs.get(job.name)) and known.uid == job.uid:
-            assert not any(pod.alive for pod in known.pods), "deleted while its pods live"
+            assert not any(pod.alive and not pod.given_up for pod in known.pods), "deleted while its pods live"
             del self.jobs[job.name]
         self._maybe_crash(before=False)
 
@@ -314,6 +351,9 @@ class Cluster:
 
     def wait(self, seconds: float) -> bool:
         return False
+
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """All are taken."""
 
     def cover(self, namespaces: Iterable[str]) -> None:
         """One namespace has it all."""
@@ -339,7 +379,7 @@ class Cluster:
     def step(self, job: Job, pod: Pod, code: int = 0) -> None:
         """The pod's next call, as bootstrap makes them."""
         task, queue = job.labels["podstrap.io/task"], job.labels["podstrap.io/queue"]
-        if pod.terminating and pod.at != "checked":
+        if pod.terminating and not pod.lost_at and pod.at != "checked":
             self._terminated(job, pod, task)
         elif pod.at == "pending":
             pod.at = "pending" if pod.trouble[0] else "start"
@@ -452,11 +492,17 @@ class Cluster:
 
     def _end(self, job: Job, pod: Pod, code: int) -> None:
         pod.code = code
+        if pod.lost_at:
+            return
         if code == 0:
             job.end = JobEnd(succeeded=True, reason="Complete", at=self.clock())
         elif not pod.disruption and code not in (75, NEVER):
             job.end = JobEnd(succeeded=False, reason="PodFailurePolicy", at=self.clock())
-        elif not job.stopped:
+        else:
+            self._next(job)
+
+    def _next(self, job: Job) -> None:
+        if not job.stopped:
             job.pods.append(self._pod())
 
 

@@ -18,6 +18,7 @@ from controller.settings import Settings
 from controller.settings_file import load_text
 from controller.settings_queue import QueueSettings
 from protocol import labels
+from protocol.claim import RUNTIME_KEY, Claim
 from protocol.errors import ConfigError
 from protocol.names import added_millis, job_name
 from tests.controller.manifests import (
@@ -106,6 +107,24 @@ def test_bootstrap_reads_the_variables_as_they_were_meant() -> None:
     own_job = "metadata.labels['batch.kubernetes.io/controller-uid']"
     assert found["PODSTRAP_JOB_UID"] == {"fieldRef": {"fieldPath": own_job}}
     assert found["PODSTRAP_POD_UID"] == {"fieldRef": {"fieldPath": "metadata.uid"}}
+
+
+def test_the_pod_is_told_what_its_claim_goes_on_counting_from() -> None:
+    from bootstrap import settings as pod_settings
+
+    def read(queue: QueueSettings, claim: Claim, **more: Any) -> pod_settings.PodSettings:
+        found = variables_of(render(replace(TASK, runtime={RUNTIME_KEY: claim.to_text()}), queue=queue, **more))
+        return pod_settings.read({name: value for name, value in found.items() if isinstance(value, str)})
+
+    queue = QueueSettings(max_attempts=2, retry_own_failures=3)
+    history = [f"attempt {n}: {'x' * 500}" for n in range(40)]
+    told = read(queue, Claim("u", 2, "p", requeued=True, failures=1), history=history)
+    assert (told.failures, told.retries_left, told.max_attempts) == (1, 2, 3)
+    assert [line[:11] for line in told.history] == [f"attempt {n}:" for n in range(30, 40)]
+    by_a_user = read(queue, Claim("u", 2, "p", failures=1))
+    assert (by_a_user.failures, by_a_user.retries_left, by_a_user.max_attempts, by_a_user.history) == (0, 3, 2, ())
+    agent = read(QueueSettings(retry_own_failures=3, engine="clearml-agent"), Claim("u", 1, "p", requeued=True))
+    assert agent.retries_left == 0, "clearml-agent sets the end of its tasks itself"
 
 
 def test_bootstrap_reads_who_prepares_and_what_the_cache_may_hold() -> None:
@@ -310,6 +329,15 @@ def test_docker_arguments_that_are_refused_stop_the_task_or_are_noted_as_the_ope
     assert container_of(manifest)["resources"] == {"limits": {"memory": "1Gi"}}
     assert "--privileged" in manifest["metadata"]["annotations"]["podstrap.io/docker-arguments"]
     assert container_of(render(task, Settings(allow_privileged=True)))["securityContext"] == {"privileged": True}
+
+
+def test_docker_arguments_without_effect_reach_the_tasks_console() -> None:
+    from bootstrap import settings as pod_settings
+
+    found = variables_of(render(task_with("--rm --ulimit memlock=-1 -e A=1")))
+    read = pod_settings.read({name: value for name, value in found.items() if isinstance(value, str)})
+    assert [line.partition(":")[0] for line in read.docker_notes] == ["--rm", "--ulimit"]
+    assert "PODSTRAP_DOCKER_NOTES" not in variables_of(render())
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def settings_of(**more: Any) -> Settings:
     first = QueueSettings(
         queue_settings=QueueLimits(max_pods=2), pending_timeout_seconds=100, image_pull_grace_seconds=40
     )
-    second = QueueSettings(retry_own_failures=RETRIES, image_pull_grace_seconds=40)
+    second = QueueSettings(retry_own_failures=RETRIES, image_pull_grace_seconds=40, on_node_lost="replace")
     queues = {"first": first, "second": second}
     return Settings(queues=queues, max_pods=3, orphan_grace_seconds=GRACE, reconcile_seconds=60, **more)
 
@@ -162,6 +162,7 @@ class World(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([10.0, GRACE + 1, 90.0]))
     def time_passes(self, seconds: float) -> None:
         self.clock.pass_seconds(seconds)
+        self.cluster.polls()
 
     # Pods
 
@@ -191,6 +192,24 @@ class World(RuleBasedStateMachine):
         elif pod.at == "running" and self.cluster.holds(pod, job.labels[labels.TASK]):
             self.cluster.finish_silently(job, pod, job.labels[labels.TASK])
 
+    @precondition(lambda self: self._on_a_node())
+    @rule(data=st.data())
+    def node_is_lost(self, data: st.DataObject) -> None:
+        self.cluster.lose(self._draw(data, self._on_a_node()))
+
+    def _on_a_node(self) -> list[Pod]:
+        return [pod for _, pod in self.cluster.living_pods() if pod.at == "running" and not pod.lost_at]
+
+    @precondition(lambda self: self._lost())
+    @rule(data=st.data())
+    def node_is_back(self, data: st.DataObject) -> None:
+        self.cluster.node_is_back(*self._draw(data, self._lost()))
+
+    def _lost(self) -> list[tuple[Job, Pod]]:
+        return [
+            (job, pod) for job in self.cluster.jobs.values() for pod in job.pods if pod.lost_at and not pod.given_up
+        ]
+
     @precondition(lambda self: self._pending())
     @rule(data=st.data(), what=st.sampled_from(["", *TROUBLE]))
     def pod_does_not_start(self, data: st.DataObject, what: str) -> None:
@@ -215,6 +234,7 @@ class World(RuleBasedStateMachine):
         for _ in range(3):  # remembered in the controller's memory until its task is settled
             self.loop.round()
             self.clock.pass_seconds(GRACE + 1)
+            self.cluster.polls()
 
     def _draw(self, data: st.DataObject, among: list[Any]) -> Any:
         return among[data.draw(st.integers(0, len(among) - 1))]
@@ -256,11 +276,15 @@ class World(RuleBasedStateMachine):
         for pod in self._pending():
             if pod.trouble[0] == "Unschedulable":
                 pod.trouble = ("", "")
-        for _ in range(200):
+        for turn in range(200):
             self.loop.round()
             for job, pod in self.cluster.living_pods():
-                self.cluster.step(job, pod)
+                if not pod.lost_at:
+                    self.cluster.step(job, pod)
             self.clock.pass_seconds(13)
+            self.cluster.polls()
+            for job, pod in self._lost() if turn > 20 else ():  # those that no queue gives up
+                self.cluster.node_is_back(job, pod)
             if not self._left():
                 break
         assert not self._left(), f"lost or stuck: {self._left()}\n{self.server.queues}"
