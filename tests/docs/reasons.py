@@ -199,7 +199,18 @@ class _Texts:
             return [text for value in found for text in deeper.of(value)]
         if (value := self._module.constants.get(name) or self._constants.get(name)) is not None:
             return deeper.of(value)
-        return [HOLE]
+        return list(self._given(name)) or [HOLE]
+
+    def _given(self, name: str) -> Iterator[str]:
+        """What the module's own calls give for a parameter of the function."""
+        arguments = [one.arg for one in self._function.args.args] if self._function else []
+        if self._function is None or name not in arguments:
+            return
+        number = arguments.index(name)
+        inside = {id(node): function for function in _functions(self._module.tree) for node in ast.walk(function)}
+        for node in ast.walk(self._module.tree):
+            if isinstance(node, ast.Call) and _name(node.func) == self._function.name and number < len(node.args):
+                yield from self._deeper(self._module, inside.get(id(node))).of(node.args[number])
 
     def _table(self, node: ast.expr) -> list[str]:
         return self._named(node.id) if isinstance(node, ast.Name) else [HOLE]
