@@ -173,10 +173,11 @@ def own() -> None:
 
 def _compile(folders: Iterable[Path]) -> None:
     """Packages carry templates that are no Python: a file that cannot be compiled says nothing. The times of the
-    sources are not kept, because whoever unpacks an image may set others."""
+    sources are not kept, because whoever unpacks an image may set others; what pip left behind as it ran is made anew.
+    """
     for folder in folders:
         compileall.compile_dir(
-            folder, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+            folder, force=True, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
         )
 
 

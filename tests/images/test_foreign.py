@@ -63,7 +63,7 @@ def run(
             names.CACHE_DIR: "/podstrap/cache",
             names.TERMINATION_LOG: "/podstrap/work/termination",
             names.POLL_SECONDS: "0.3",
-            "UV_NO_INDEX": "1",
+            "UV_OFFLINE": "1",
             **more,
         }
         done = subprocess.run(
@@ -99,6 +99,7 @@ def test_a_task_from_a_private_repository_runs(kind: str, by: str, run: Run, ori
     assert found["added"] == "1"
     assert found["uid"] == STRANGER
     assert found["name"] == "podstrap"
+    assert found["home"] == [".cache", ".ssh"], "a home that it can write, with what was mounted into the former"
     assert found["pip"] == 0
     assert "setting up" in output
     if by == "http":
