@@ -116,14 +116,15 @@ def _build(name: str, folder: Path) -> None:
 
 
 def _inputs() -> Iterator[bytes]:
-    """All that goes in, but for what is only told of it (README.md, LICENSE)."""
+    """All that goes in, but for README.md and LICENSE, which are only told of it."""
     yield SUITE.encode()
     words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]
-    words += ["images", "pyproject.toml", "protocol", "clearml_api", "bootstrap", "controller", "standalone", "cli"]
+    words += [f"images/{name}" for name in ("Dockerfile", "selfcontained.py", "compile-git", "requirements")]
+    words += ["pyproject.toml", "protocol", "clearml_api", "bootstrap", "controller", "standalone", "cli"]
     listed = subprocess.run(words, cwd=REPOSITORY_ROOT, check=True, capture_output=True, text=True).stdout
     for name in sorted(filter(None, listed.split("\0"))):
         file = REPOSITORY_ROOT / name
-        if file.is_file() and not name.endswith(".md") and not name.startswith("images/examples/"):
+        if file.is_file():
             yield name.encode()
             yield file.read_bytes()
 
