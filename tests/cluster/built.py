@@ -120,7 +120,9 @@ def _inputs() -> Iterator[bytes]:
     """All that goes in, but for README.md and LICENSE, which are only told of it."""
     yield SUITE.encode()
     words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]
-    words += [f"images/{name}" for name in ("Dockerfile", "selfcontained.py", "compile-git", "requirements")]
+    words += [
+        f"images/{name}" for name in ("Dockerfile", "selfcontained.py", "launcher.c", "compile-git", "requirements")
+    ]
     words += ["pyproject.toml", "protocol", "clearml_api", "bootstrap", "controller", "standalone", "cli"]
     listed = subprocess.run(words, cwd=REPOSITORY_ROOT, check=True, capture_output=True, text=True).stdout
     for name in sorted(filter(None, listed.split("\0"))):
