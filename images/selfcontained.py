@@ -50,7 +50,10 @@ UNUSED_MODULES = (
 )  # fmt: skip
 """Of the standard library: tests, windows, and what needs packages that Debian keeps apart."""
 UNUSED_EXTENSIONS = ("_dbm", "_tkinter", "_crypt", "nis", "_ctypes_test", "_test", "_xx", "xx")
-FOR_WHEELS = ("libstdc++.so.6", "libgcc_s.so.1")
+FOR_WHEELS = (
+    "libstdc++.so.6", "libgcc_s.so.1", "libm.so.6", "librt.so.1", "libdl.so.2", "libpthread.so.0", "libutil.so.1",
+    "libresolv.so.2",
+)  # fmt: skip
 """What wheels may expect of any machine (PEP 600) beside libc and what Python itself needs. The interpreter names
 them, so that they are there before a wheel's library with a RUNPATH of its own looks for them in the image."""
 UNUSED_GIT = (
@@ -173,10 +176,11 @@ def own() -> None:
 
 def _compile(folders: Iterable[Path]) -> None:
     """Packages carry templates that are no Python: a file that cannot be compiled says nothing. The times of the
-    sources are not kept, because whoever unpacks an image may set others."""
+    sources are not kept, because whoever unpacks an image may set others; what pip left behind as it ran is made anew.
+    """
     for folder in folders:
         compileall.compile_dir(
-            folder, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+            folder, force=True, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
         )
 
 

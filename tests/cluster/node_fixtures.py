@@ -77,7 +77,7 @@ def registry(bridge: Bridge, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def task_image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image that tasks run in, with podstrap of this working tree; the node has it."""
     folder = tmp_path_factory.mktemp("task-image")
-    image = image_set.task(folder)
+    image = image_set.task()
     archive = image.save(folder / "image.tar")
     node.import_image(archive)
     archive.unlink()

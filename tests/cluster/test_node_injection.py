@@ -164,9 +164,13 @@ def serve():
                 threading.Thread(target=copy, args=pair, daemon=True).start()
 
 class Quit(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
     def do_POST(self):
         self.send_response(200)
         self.end_headers()
+        self.wfile.flush()
         print("asked to quit", self.path, flush=True)
         threading.Thread(target=self.server.shutdown, daemon=True).start()
 
