@@ -7,11 +7,7 @@ BIN := $(VENV)/bin
 NAMESPACE ?= podstrap
 STAMP := $(VENV)/.podstrap-installed
 
-<<<<<<< HEAD
-.PHONY: help setup run test test-cluster test-node bench-node test-gpu lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start install chart
-=======
-.PHONY: images test-images image-sizes image-requirements help setup run test test-cluster test-gpu lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start install chart
->>>>>>> c9f1074212fde9e4a806685f0947be4553ae455b
+.PHONY: images test-images image-sizes image-requirements help setup run test test-cluster test-node bench-node test-gpu lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start install chart
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -43,10 +39,9 @@ unit: setup browser tools
 test-cluster: setup  ## On a real Kubernetes that it builds and starts here (minutes the first time; root for the real node)
 	$(BIN)/pytest tests/cluster --numprocesses $(or $(JOBS),2) --dist loadgroup --timeout 600 $(PYTEST)
 
-<<<<<<< HEAD
 test-node: setup  ## The part of it that needs the real node (root): tasks made by clearml-task, baked and injected
 	$(BIN)/pytest tests/cluster/test_node*.py tests/cluster/test_cases.py -k 'not simulated' --numprocesses 0 --timeout 600 $(PYTEST)
-=======
+
 IMAGES ?=
 images: setup  ## Build the images with docker, podman or buildah (IMAGES="task controller" PREFIX= TAG= PLATFORM= PUSH=1 BASE= ENGINE=)
 	@$(BIN)/python images/build.py $(IMAGES) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PREFIX),--prefix $(PREFIX)) $(if $(TAG),--tag $(TAG)) \
@@ -64,7 +59,6 @@ image-requirements: setup  ## Pin the images' Python packages anew, with hashes 
 	$(LOCK) pyproject.toml --extra pod --output-file images/requirements/bootstrap.txt
 	$(LOCK) pyproject.toml --extra controller --output-file images/requirements/controller.txt
 	$(LOCK) images/requirements/builder.in --output-file images/requirements/builder.txt
->>>>>>> c9f1074212fde9e4a806685f0947be4553ae455b
 
 browser:  # the page's tests need a browser; on Debian, as root, it is installed when it is missing
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
