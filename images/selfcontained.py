@@ -67,7 +67,7 @@ USERS_LIBRARY = "libnss_wrapper.so"
 """Preloaded into our ssh, which refuses to run for a uid that /etc/passwd does not know."""
 KEPT_PROGRAMS = ("python", "podstrap", "uv")
 UNUSED_OF_WHEELS = ("sboms", "*.exe", "tests")
-PROGRAM = f"#!{HOME}/bin/python -I\nfrom cli.main import main\n\nraise SystemExit(main())\n"
+PROGRAM = "from cli.main import main\n\nraise SystemExit(main())\n"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -97,8 +97,9 @@ def runtime() -> None:
         (environment / name).symlink_to("python")
     (HOME / "lib" / f"python{VERSION}" / "site-packages").mkdir(parents=True)
     (HOME / "pyvenv.cfg").write_text(f"home = {program.parent}\ninclude-system-site-packages = false\n")
-    (environment / "podstrap").write_text(PROGRAM)
-    (environment / "podstrap").chmod(0o755)
+    (environment / "podstrap.py").write_text(PROGRAM)
+    compiler = ["gcc", "-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror"]
+    _run(*compiler, "-o", environment / "podstrap", Path(__file__).with_name("launcher.c"))
     _note(f"python{VERSION}", f"python{VERSION}-minimal", f"libpython{VERSION}-stdlib")
 
 

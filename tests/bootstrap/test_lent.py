@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import home, lent
+from bootstrap import home, lent, task_environ
 from bootstrap.environment import pythons
 from clearml_api import certificates
+from protocol import environment as names
 from protocol.folder import CERTIFICATES
 
 
@@ -108,3 +109,11 @@ def test_a_task_without_a_home_gets_one(tmp_path: Path, before: str) -> None:
     made = tmp_path / "work" / "home"
     assert home.variables({"HOME": before, "USER": "me"}, tmp_path / "work") == {"HOME": str(made)}
     assert made.is_dir()
+
+
+def test_what_the_image_preloads_is_given_back_to_the_task_alone() -> None:
+    aside = {"PATH": "/bin", names.LD_PRELOAD: "/lib/image.so"}
+    assert task_environ.for_its_script(aside) == {"PATH": "/bin", "LD_PRELOAD": "/lib/image.so"}
+    exported = {**aside, "LD_PRELOAD": "/lib/own.so"}
+    assert task_environ.for_its_script(exported)["LD_PRELOAD"] == "/lib/own.so"
+    assert "LD_PRELOAD" not in lent.to_helpers(aside)

@@ -49,8 +49,9 @@ def own_image() -> Image:
             (folder / "pip.conf").write_text(f"[global]\ncert = {_CERTIFICATES}\n")
             mounts = (f"{_CERTIFICATES}:{_CERTIFICATES}:ro", f"{folder / 'pip.conf'}:/etc/pip.conf:ro")
             words += [word for mount in mounts for word in ("--volume", mount)]
-        reference = f"{_HOST}/own-image:kept"
-        tools.run([*words, "--build-arg", f"BASE={build('task', 'kept')}", "--tag", reference, OWN_IMAGE])
+        base = build("task")
+        reference = base.replace("/task:", "/own-image:")
+        tools.run([*words, "--build-arg", f"BASE={base}", "--tag", reference, OWN_IMAGE])
         export(reference, folder / "oci")
 
     made = tools.once(f"image-own-{tools.key(dockerfile, *_inputs())}", make)
@@ -92,11 +93,11 @@ def known(reference: str) -> bool:
     return subprocess.run(["buildah", "inspect", "--type", "image", reference], capture_output=True).returncode == 0
 
 
-def build(name: str, tag: str) -> str:
-    """Let buildah make it; its reference there."""
+def build(name: str) -> str:
+    """Let buildah make it; its reference there, which tells its inputs: other working trees use the same buildah."""
     base = debian()
     wish = Wish(
-        engine="buildah", prefix=_HOST, tag=tag, version="0.0.test", revision="test", build_base=base,
+        engine="buildah", prefix=_HOST, tag=tools.key(*_inputs()), version="0.0.test", revision="test", build_base=base,
         base=base if name.startswith("task") else "",
         certificates=str(_CERTIFICATES) if _CERTIFICATES.exists() else "",
         options=("--isolation", "chroot", "--quiet"),
@@ -112,14 +113,16 @@ def export(reference: str, layout: Path) -> None:
 
 
 def _build(name: str, folder: Path) -> None:
-    export(build(name, "kept"), folder / "oci")
+    export(build(name), folder / "oci")
 
 
 def _inputs() -> Iterator[bytes]:
     """All that goes in, but for README.md and LICENSE, which are only told of it."""
     yield SUITE.encode()
     words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]
-    words += [f"images/{name}" for name in ("Dockerfile", "selfcontained.py", "compile-git", "requirements")]
+    words += [
+        f"images/{name}" for name in ("Dockerfile", "selfcontained.py", "launcher.c", "compile-git", "requirements")
+    ]
     words += ["pyproject.toml", "protocol", "clearml_api", "bootstrap", "controller", "standalone", "cli"]
     listed = subprocess.run(words, cwd=REPOSITORY_ROOT, check=True, capture_output=True, text=True).stdout
     for name in sorted(filter(None, listed.split("\0"))):

@@ -119,6 +119,11 @@ def test_nothing_of_ours_is_in_the_environment_of_a_task(kind: str, run: Run) ->
         "setup_shell_script": "export PATH=/extra:$PATH"})  # fmt: skip
 
 
+def test_a_task_gets_what_its_image_preloads(run: Run) -> None:
+    code = "import os\nprint('PRELOADED', os.environ['LD_PRELOAD'])"
+    assert "PRELOADED /mnt/absent.so" in run("bare", script={"diff": code}, LD_PRELOAD="/mnt/absent.so")
+
+
 def test_a_version_that_only_we_have_needs_no_download(run: Run) -> None:
     output = run("bare", script={"diff": "import sys\nprint(sys.version_info[:2])", "binary": "python3.11"})
     assert "(3, 11)" in output

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import image_sizes
 from tests.cluster import built
 from tests.images.conftest import root_of
 from tests.images.container import STRANGER, Container
@@ -23,6 +24,13 @@ def test_an_image_is_labelled_and_starts_without_a_shell_as_nobody_special(name:
     assert labels["org.opencontainers.image.version"] == "0.0.test"
     for one in ("title", "description", "licenses", "revision"):
         assert labels[f"org.opencontainers.image.{one}"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_is_as_small_as_its_readme_promises(name: str) -> None:
+    sizes = image_sizes.measured(name)
+    for (image, what), limit in image_sizes.LIMITS.items():
+        assert image != name or sizes[what] < limit, what
 
 
 @pytest.mark.parametrize("name", NAMES)
