@@ -42,7 +42,6 @@ test-cluster: setup  ## On a real Kubernetes that it builds and starts here (min
 test-node: setup  ## The part of it that needs the real node (root): tasks made by clearml-task, baked and injected
 	$(BIN)/pytest tests/cluster/test_node*.py tests/cluster/test_cases.py -k 'not simulated' --numprocesses 0 --timeout 600 $(PYTEST)
 
-
 IMAGES ?=
 images: setup  ## Build the images with docker, podman or buildah (IMAGES="task controller" PREFIX= TAG= PLATFORM= PUSH=1 BASE= ENGINE=)
 	@$(BIN)/python images/build.py $(IMAGES) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PREFIX),--prefix $(PREFIX)) $(if $(TAG),--tag $(TAG)) \

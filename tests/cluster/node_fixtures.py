@@ -127,6 +127,12 @@ def bootstrap_image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str
 
 
 @pytest.fixture(scope="session")
+def own_image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The example of a user's own image, on our task image; the node has it."""
+    return _imported(node, built.own_image(), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def controller_image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The controller's image, of this working tree; the node has it."""
     return _imported(node, built.image("controller"), tmp_path_factory)
