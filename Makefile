@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NAMESPACE ?= podstrap
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test test-cluster test-gpu lint unit browser bench-warm-start bench-idle bench-console bench-dispatch bench-watch soak clean tools bench-cold-start install chart
+.PHONY: help setup run test test-cluster test-node test-gpu lint unit browser tools soak clean install chart docs bench-warm-start bench-cold-start bench-idle bench-console bench-dispatch bench-watch bench-node
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -38,6 +38,9 @@ unit: setup browser tools
 
 test-cluster: setup  ## On a real Kubernetes that it builds and starts here (minutes the first time; root for the real node)
 	$(BIN)/pytest tests/cluster --numprocesses $(or $(JOBS),2) --dist loadgroup --timeout 600 $(PYTEST)
+
+test-node: setup  ## The part of it that needs the real node (root): tasks made by clearml-task, baked and injected
+	$(BIN)/pytest tests/cluster/test_node*.py tests/cluster/test_cases.py -k 'not simulated' --numprocesses 0 --timeout 600 $(PYTEST)
 
 browser:  # the page's tests need a browser; on Debian, as root, it is installed when it is missing
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
@@ -74,6 +77,9 @@ bench-dispatch: setup  ## Milliseconds from queue to Job beside a bare loop and 
 bench-watch: setup  ## Resident memory of a controller that watches 10,000 Jobs and pods, under churn (JOBS_WATCHED=)
 	@$(BIN)/python bench/watch.py
 
+bench-node: setup  ## The start-up timeline of real pods, baked and injected, on a real node (root); ends with one line of JSON (ROUNDS=)
+	@$(BIN)/python bench/node.py
+
 install:  ## On the cluster of your kubeconfig, without helm: deploy/podstrap.yaml (NAMESPACE=)
 	@kubectl get namespace $(NAMESPACE) >/dev/null 2>&1 || kubectl create namespace $(NAMESPACE)
 	@kubectl -n $(NAMESPACE) get secret podstrap-clearml >/dev/null 2>&1 || { \
@@ -85,6 +91,9 @@ install:  ## On the cluster of your kubeconfig, without helm: deploy/podstrap.ya
 
 chart: setup  ## Write what in the chart follows from the code: its schema, Role, table of values, plain manifests
 	$(BIN)/python -m charts.generate "$$($(BIN)/python -c 'from tests.cluster import tools; print(tools.helm())')"
+
+docs: setup  ## Write the reference pages that follow from the code: settings, metrics, exit codes and variables
+	$(BIN)/python -m charts.reference
 
 soak: setup  ## The fault tests with many seeds (SEEDS=50 kills of everything, CONSOLE_SEEDS=200, CRASH_SEEDS=200 on Kubernetes)
 	PODSTRAP_FAULT_SEEDS=$(or $(SEEDS),50) PODSTRAP_CONSOLE_SEEDS=$(or $(CONSOLE_SEEDS),200) $(BIN)/pytest tests/faults --timeout 3600

@@ -29,7 +29,8 @@ def main() -> None:
         session = support.session_of(server.environ)
         for name in ("one", "two"):
             support.queue_id(session, name)
-        controller = support.controller(server.environ, "queues: {one: {}, two: {}}\n", folder)
+        address = f"127.0.0.1:{support.free_port()}"
+        controller = support.controller(server.environ, "queues: {one: {}, two: {}}\n", folder, "--metrics", address)
         controller.start()
         try:
             time.sleep(float(os.environ.get("SECONDS", "20")))

@@ -62,7 +62,8 @@ def _measure(plane: ControlPlane, server: support.Server, folder: Path) -> dict[
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda pair: _job_and_pod(clients[pair[0] % 4], pair[1]), enumerate(names)))
     kubernetes, clearml = Boundary(plane.url, plane.ca), Boundary(server.environ["CLEARML_API_HOST"])
-    words = ["controller", "--queue", "the queue", "--namespace", SPACE, "--kubeconfig"]
+    words = ["controller", "--queue", "the queue", "--namespace", SPACE]
+    words += ["--metrics", f"127.0.0.1:{support.free_port()}", "--kubeconfig"]
     words.append(str(plane.kubeconfig("admin", server=kubernetes.url)))
     environ = {**support.base_environ(), **server.environ, "CLEARML_API_HOST": clearml.url}
     process = support.Process(words, environ, folder / "controller.log")

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootstrap import children
+from bootstrap import children, lent
 from bootstrap.errors import Cancelled
 from protocol.errors import PodstrapError
 
@@ -70,7 +70,8 @@ class Programs:
         errors_apart: bool = False,
         allowed: Sequence[int] = (0,),
     ) -> Finished:
-        """Run to the end. `environ` is the whole environment (None: ours). Output beyond 4 MiB keeps its end.
+        """Run to the end. `environ` is the whole environment (None: ours), but for what the image lacks and we lend.
+        Output beyond 4 MiB keeps its end.
 
         Raises CommandFailed (not found, another code than `allowed`, longer than `seconds`) or Cancelled.
         """
@@ -130,7 +131,7 @@ class Programs:
                 process = children.start(
                     words,
                     cwd=cwd,
-                    env=None if environ is None else dict(environ),
+                    env=lent.to_helpers(os.environ if environ is None else environ),
                     stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL if errors_apart else subprocess.STDOUT,

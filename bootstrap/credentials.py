@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from clearml_api.configuration import Configuration, is_on, variable
+from protocol.folder import TOOLS
 
 ASKED = "PODSTRAP_GIT_ASKED"
 """The file that the askpass script makes when git asks."""
-_ASKPASS = """#!/bin/sh
+_ASKPASS = """
 # Answers git's question from the environment of this git process: the first entry for the host that is asked for.
 [ -z "$PODSTRAP_GIT_ASKED" ] || : > "$PODSTRAP_GIT_ASKED"
 url=${1#*[\\'\\"]}
@@ -136,5 +137,11 @@ def _askpass(work: Path) -> Path:
     if not script.exists():
         descriptor = os.open(script, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o700)
         with os.fdopen(descriptor, "w") as file:
-            file.write(_ASKPASS)
+            file.write(f"#!{_shell()}{_ASKPASS}")
     return script
+
+
+def _shell() -> Path:
+    """Every image that has a shell has this one."""
+    usual = Path("/bin/sh")
+    return usual if usual.exists() or not (TOOLS / "sh").exists() else TOOLS / "sh"

@@ -13,11 +13,11 @@ import difflib
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from bootstrap import lent
 from bootstrap.errors import EntryPointError
 from bootstrap.prepared import Checkout, Launch, TaskEnvironment
 from bootstrap.stored_script import SHELLS, binary_name
@@ -158,8 +158,7 @@ def _shell(script: Script, first: str, environ: Mapping[str, str]) -> str:
     if name not in SHELLS and not first.endswith(".sh"):
         return ""
     wanted = script.binary.split()[0] if name in SHELLS else "bash"
-    path = environ.get("PATH")
-    found = shutil.which(wanted, path=path) or shutil.which("bash", path=path) or shutil.which("sh", path=path)
+    found = lent.shell(environ, wanted)
     if not found:
         raise EntryPointError(f"the entry point needs {wanted}, and the image has no shell")
     return found

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bootstrap import credentials, ssh
+from bootstrap import credentials, lent, ssh
 from bootstrap.commands import Programs
 from bootstrap.credentials import ASKED
 from bootstrap.remote import Remote
@@ -116,8 +116,8 @@ def redirected(environ: Mapping[str, str], old: str, new: str) -> Mapping[str, s
 
 
 def has_lfs(environ: Mapping[str, str]) -> bool:
-    """Whether the image has git-lfs."""
-    return shutil.which("git-lfs", path=environ.get("PATH")) is not None
+    """Whether there is a git-lfs, the image's or ours."""
+    return shutil.which("git-lfs", path=lent.to_helpers(environ)["PATH"]) is not None
 
 
 def _configure(environ: dict[str, str], settings: Mapping[str, str]) -> None:

@@ -81,6 +81,8 @@ class Run:
         if pod.settings.engine == OWN_ENGINE:
             for line in left_out.met(pod.environ, pod.configuration):
                 pod.console.tell(line)
+        for line in pod.settings.docker_notes:
+            pod.console.tell(f"docker argument without effect: {line}")
         preparation = Preparation(
             self._task,
             pod.settings,
@@ -128,7 +130,7 @@ class Run:
         script = preparation.script()
         if script is not self._task.script:
             pod.console.tell(f"{FORCE_EXEC_SCRIPT}: {script.entry_point!r} in {script.working_dir!r} runs instead")
-        own = task_environ.build(now, self._task, pod.configuration, environment)
+        own = task_environ.build(now, self._task, pod.configuration, environment, pod.settings.work)
         launch = resolve(script, checkout, environment, environ=own, configuration=pod.configuration)
         return launch, task_environ.for_the_process(own, launch)
 

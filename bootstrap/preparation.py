@@ -164,8 +164,7 @@ class Preparation:
 
     def results(self, timeline: Timeline) -> tuple[Checkout, TaskEnvironment]:
         """Both results. Raises the first real error: not the Cancelled that it caused in the other."""
-        timeline.phase("repository", self._repository.seconds)
-        timeline.phase("environment", self._environment.seconds)
+        timeline.side_by_side({"repository": self._repository.seconds, "environment": self._environment.seconds})
         errors = [work.error for work in (self._repository, self._environment) if work.error]
         for error in sorted(errors, key=lambda one: isinstance(one, Cancelled)):
             raise error

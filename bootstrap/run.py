@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from clearml_api.session import Session
     from protocol.claim import Claim
 
-_CLAIM_SECONDS = 120.0
+_LONGEST_PAUSE_SECONDS = 2.0
+"""Between two tries of the claim: a sidecar that is ready a little later is met soon."""
 _CLAIM_GRACE = 0.5
 """After SIGTERM, the part of the grace time in which a request of the claim may still be answered."""
 _FORWARDED = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
@@ -58,6 +59,10 @@ def main(environ: Mapping[str, str] | None = None) -> int:
         return _with_settings(settings, env, terminated, wake)
     finally:
         _be_deaf()
+        if settings.sidecar_quit_url:
+            from bootstrap import sidecar
+
+            sidecar.tell_to_quit(settings.sidecar_quit_url)
 
 
 def _be_deaf() -> None:
@@ -84,7 +89,7 @@ def _with_settings(settings: PodSettings, env: Mapping[str, str], terminated: Te
     signal.signal(signal.SIGALRM, lambda *_: pause.check())
     try:
         config = configuration.load(env)
-        bounds = Bounds(total_seconds=_CLAIM_SECONDS)
+        bounds = Bounds(total_seconds=settings.connect_seconds, longest_pause_seconds=_LONGEST_PAUSE_SECONDS)
         session = Session(config, worker=settings.worker, bounds=bounds, sleep=pause)
         pause.check()
         claimed = claim(session, settings)
@@ -105,6 +110,8 @@ def _with_settings(settings: PodSettings, env: Mapping[str, str], terminated: Te
         _complain(str(error))
         words.end(Ending(Outcome.FAILED, "no claim", str(error), exit_codes.FAILED, "claim"), reported=False)
         return exit_codes.FAILED
+    if claimed.claim.attempt > settings.attempt:
+        timeline.not_the_first_pod()
     timeline.lap("claim")
     words.phase("prepare", claimed.claim.attempt)
     return _run(settings, env, config, session, claimed, words, timeline, terminated, wake)
@@ -164,6 +171,8 @@ def _run(
     )
     where = f" on {settings.node}" if settings.node else ""
     console.tell(f"pod {settings.pod}{where}, attempt {claimed.claim.attempt} of {settings.max_attempts}")
+    if settings.injection_note:
+        console.tell(f"podstrap was copied into this image, the node mounts no image volume: {settings.injection_note}")
     for line in claimed.claim.history:
         console.tell(f"before: {line}")
     run = Run(pod, claimed)

@@ -50,8 +50,16 @@ class PodSettings:
     queued_at: float | None = None
     """Seconds since the epoch."""
     created_at: float | None = None
+    docker_notes: tuple[str, ...] = ()
+    """Docker arguments of the task without effect, each with the reason."""
     home: str = ""
     """The mark of the controller that made our Job."""
+    injection_note: str = ""
+    """Why podstrap was not mounted into the image but copied."""
+    connect_seconds: float = 120.0
+    """How long the claim is tried while the server does not answer: a mesh's sidecar may start after us."""
+    sidecar_quit_url: str = ""
+    """Where a mesh's sidecar is told at the end to quit."""
     final_seconds: float = 600.0
     """How long the last report is tried when nobody is waiting for the pod to go."""
 
@@ -125,7 +133,11 @@ def read(environ: Mapping[str, str]) -> PodSettings:
         ansi=ansi,
         queued_at=number(names.QUEUED_AT, 0, 0) / 1000 or None,
         created_at=number(names.CREATED_AT, 0, 0) / 1000 or None,
+        docker_notes=tuple(environ.get(names.DOCKER_NOTES, "").splitlines()),
         home=environ.get(names.HOME, ""),
+        injection_note=environ.get(names.INJECTION_NOTE, ""),
+        connect_seconds=number(names.CONNECT_SECONDS, 120, 0),
+        sidecar_quit_url=environ.get(names.SIDECAR_QUIT_URL, ""),
     )
     if wrong:
         raise ConfigError(

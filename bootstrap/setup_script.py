@@ -1,17 +1,18 @@
 """The task's setup_shell_script: run before everything else, in the pod's own work folder.
 
-It is the task's own code, as its entry point is. It runs under bash where the image has it, else sh, and stops at
-nothing by itself (as under clearml-agent); its exit code decides. What it exports reaches everything that comes after
-it, git, the installer and the task, as under ClearML's glue, where script and agent are one shell: so a script may
-fetch a token and export CLEARML_AGENT_GIT_PASS, or set PIP_EXTRA_INDEX_URL. podstrap's own variables stay as they are.
+It is the task's own code, as its entry point is. It runs under bash where the image has it, else sh, else a sh of
+ours, and stops at nothing by itself (as under clearml-agent); its exit code decides. What it exports reaches everything
+that comes after it, git, the installer and the task, as under ClearML's glue, where script and agent are one shell: so
+a script may fetch a token and export CLEARML_AGENT_GIT_PASS, or set PIP_EXTRA_INDEX_URL. podstrap's own variables stay
+as they are.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from bootstrap import lent
 from bootstrap.commands import CommandFailed, Programs
 from bootstrap.errors import SetupScriptError
 from bootstrap.prepared import Tell
@@ -34,9 +35,11 @@ def run(
 
     Raises SetupScriptError or Cancelled.
     """
-    shell = shutil.which("bash", path=environ.get("PATH")) or shutil.which("sh", path=environ.get("PATH"))
+    shell = lent.shell(environ)
     if not shell:
         raise SetupScriptError("the task has a setup script, and the image has no shell", hint="use an image with sh")
+    if lent.is_ours(shell):
+        tell("the image has no shell: the task's setup script runs under podstrap's own (busybox)")
     work.mkdir(parents=True, exist_ok=True)
     file, exported = work / "setup.sh", work / "setup-exported"
     file.write_text(script.replace("\r\n", "\n"), encoding="utf-8", errors="surrogateescape")
@@ -54,7 +57,7 @@ def run(
             hint="see its last lines; the script stands in the task's container section",
             last_lines=failed.last_lines,
         ) from failed
-    return _changes(environ, exported)
+    return lent.taken_back(_changes(lent.to_helpers(environ), exported))
 
 
 def _changes(before: Mapping[str, str], exported: Path) -> dict[str, str | None]:

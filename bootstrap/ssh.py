@@ -15,6 +15,8 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from bootstrap import lent
+
 _LARGEST_KEY = 1 << 16
 _NO_KEYS = ("known_hosts", "known_hosts.old", "authorized_keys", "config", "environment")
 
@@ -25,7 +27,7 @@ def environment(environ: Mapping[str, str], work: Path) -> dict[str, str]:
         return {}
     folder = Path(environ.get("HOME") or Path.home()) / ".ssh"
     own = work / "ssh"
-    words = ["ssh", "-oBatchMode=yes"]
+    words = [*lent.ssh(work, environ.get("HOME", "")), "-oBatchMode=yes"]
     configured = _text(folder / "config")
     if configured and not _is_home(folder):
         words.append(f"-F{folder / 'config'}")

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
+from bootstrap import home
 from bootstrap.prepared import Launch, TaskEnvironment
+from clearml_api import certificates
 from clearml_api.configuration import Configuration
 from clearml_api.models import Task
 from protocol import environment as names
+from protocol.folder import HOME
 
 _ENV_FLAGS = ("-e", "--env")
 _OWN = (
@@ -29,10 +33,12 @@ the uid, also those whose parents were all killed."""
 
 
 def build(
-    environ: Mapping[str, str], task: Task, configuration: Configuration, environment: TaskEnvironment
+    environ: Mapping[str, str], task: Task, configuration: Configuration, environment: TaskEnvironment, work: Path
 ) -> dict[str, str]:
     """The task's environment, but for what its way of being started adds."""
     found = for_its_script(environ)
+    found.update(home.variables(environ, work))
+    found.update(_certificates(environ, environment))
     if environ.get("PYTHONPATH"):
         found["PYTHONPATH"] = environ["PYTHONPATH"]
     found.update(
@@ -54,6 +60,14 @@ def build(
     found.update(environment.environ)
     found.update(of_the_task(task, configuration))
     return found
+
+
+def _certificates(environ: Mapping[str, str], environment: TaskEnvironment) -> dict[str, str]:
+    """For a task that runs on our own Python, which does not know where this image keeps its certificates."""
+    if HOME not in environment.python.resolve().parents:
+        return {}
+    bundle = certificates.bundle(environ)
+    return {"SSL_CERT_FILE": str(bundle)} if bundle else {}
 
 
 def for_the_process(own: Mapping[str, str], launch: Launch) -> dict[str, str]:

@@ -15,12 +15,13 @@ from bootstrap.pod import Pod
 from bootstrap.prepared import Checkout, TaskEnvironment
 from bootstrap.process import TaskProcess
 from bootstrap.summary import LargestChild, Summary, peak_property
-from bootstrap.timeline import FIRST_LINE, TIMELINE
+from bootstrap.timeline import FIRST_LINE
 from clearml_api import tasks, workers
 from clearml_api.errors import ApiError
 from clearml_api.session import ONCE, Bounds
 from protocol.errors import PodstrapError
 from protocol.termination import Outcome
+from protocol.timeline import TIMELINE
 
 if TYPE_CHECKING:
     from bootstrap.monitor.sampler import Sampler

@@ -1,8 +1,8 @@
 """Writes what in the chart follows from elsewhere, so that nothing is said twice by hand; a test holds each file true.
 
 values.yaml (its comments) and the controller's settings model -> values.schema.json and the table in docs/install.md;
-controller/permissions.py -> files/permissions.yaml; the model's keys -> files/settings-keys.yaml; and, with helm, the
-chart with deploy/values.yaml -> deploy/podstrap.yaml, for people without helm.
+controller/permissions.py -> files/permissions.yaml; the model's keys -> files/settings-keys.yaml; the metrics' table ->
+files/dashboard.json; and, with helm, the chart with deploy/values.yaml -> deploy/podstrap.yaml, for those without it.
 
     python -m charts.generate [HELM]
 """
@@ -10,6 +10,7 @@ chart with deploy/values.yaml -> deploy/podstrap.yaml, for people without helm.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from charts.dashboard import dashboard_json
 from controller import settings_file
 from controller.permissions import PERMISSIONS, on_request, rules
 
@@ -73,8 +75,15 @@ _SPECIAL: dict[str, Schema] = {
     "podstrap.image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "podstrap.logFormat": {"enum": ["text", "json"]},
     "podstrap.logLevel": {"enum": ["DEBUG", "INFO", "WARNING", "ERROR"]},
+    "podstrap.metrics.dashboard.annotations": _TEXTS,
+    "podstrap.metrics.dashboard.labels": {**_TEXTS, "type": "object"},
+    "podstrap.metrics.podMonitor.labels": _TEXTS,
+    "podstrap.metrics.port": {"type": "integer", "minimum": 1024, "maximum": 65535},
+    "podstrap.metrics.prometheusRule.labels": _TEXTS,
+    "podstrap.metrics.prometheusRule.without": _WORDS,
     "podstrap.networkPolicy.egressPorts": {"type": "array", "items": {"type": "integer"}},
     "podstrap.networkPolicy.extraEgress": _OBJECTS,
+    "podstrap.networkPolicy.metricsFrom": _OBJECTS,
     "podstrap.podDisruptionBudget.maxUnavailable": {"type": ["integer", "string"]},
     "podstrap.runAs": {"enum": ["Deployment", "Job", "CronJob"]},
 }
@@ -123,10 +132,13 @@ def values_schema() -> Schema:
     settings = settings_file.json_schema()
     definitions = settings["$defs"]
     controller = definitions.pop("Settings")["properties"]
-    definitions["PodTemplate"]["properties"]["fileMounts"] = {"type": "array", "maxItems": 0}
-    base = {**definitions["PodTemplate"], "properties": dict(definitions["PodTemplate"]["properties"])}
-    base["properties"]["fileMounts"] = {**_FILES, "description": "Files given as text; the chart makes a Secret."}
-    definitions["BasePodTemplate"] = base
+    template = definitions["PodTemplate"]
+    named = template["properties"]["fileMounts"]["anyOf"]
+    template["properties"]["fileMounts"] = {
+        "anyOf": [{"type": "array", "items": {"anyOf": [_FILES["items"], named[0]["items"]]}}, {"type": "null"}],
+        "description": "Files, of a text (the chart makes a Secret) or of a Secret or ConfigMap that is there.",
+    }
+    definitions["BasePodTemplate"] = template
     schema: Schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Values of the chart podstrap",
@@ -159,17 +171,24 @@ def manifests(helm: Path) -> str:
     words: list[str | Path] = [helm, "template", "podstrap", CHART, "--namespace", NAMESPACE]
     words += ["--values", DEPLOY / "values.yaml"]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
-    return _WRITTEN.format("charts/podstrap and deploy/values.yaml") + done.stdout
+    return _WRITTEN.format("charts/podstrap and deploy/values.yaml") + _not_helms(done.stdout)
 
 
 def main(words: list[str]) -> None:
     """Write every file."""
     (CHART / "files" / "permissions.yaml").write_text(permissions_yaml(), encoding="utf-8")
     (CHART / "files" / "settings-keys.yaml").write_text(settings_keys_yaml(), encoding="utf-8")
+    (CHART / "files" / "dashboard.json").write_text(dashboard_json(), encoding="utf-8")
     (CHART / "values.schema.json").write_text(json.dumps(values_schema(), indent=2) + "\n", encoding="utf-8")
     INSTALL.write_text(with_table(INSTALL.read_text(encoding="utf-8")), encoding="utf-8")
     if words:
         (DEPLOY / "podstrap.yaml").write_text(manifests(Path(words[0])), encoding="utf-8")
+
+
+def _not_helms(text: str) -> str:
+    """Without the labels by which other tools would take these objects for a release of Helm's."""
+    text = re.sub(r"^ *helm\.sh/chart: .*\n", "", text, flags=re.MULTILINE)
+    return text.replace("app.kubernetes.io/managed-by: Helm", "app.kubernetes.io/managed-by: kubectl")
 
 
 def _settings_keys() -> list[str]:

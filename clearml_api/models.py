@@ -55,7 +55,12 @@ class Task:
     status_message: str = ""
     status_reason: str = ""
     project: str = ""
+    project_name: str = ""
+    """Whole, as `Vision/Detect`; empty when it was not asked for (tasks.NAMES)."""
+    project_path: tuple[str, ...] = ()
+    """Ids of the projects above its own; likewise."""
     user: str = ""
+    user_name: str = ""
     parent: str = ""
     tags: tuple[str, ...] = ()
     system_tags: tuple[str, ...] = ()
@@ -102,7 +107,10 @@ def task_of(raw: Mapping[str, Any]) -> Task:
         status_message=_text(raw.get("status_message")),
         status_reason=_text(raw.get("status_reason")),
         project=_reference(raw.get("project")),
+        project_name=_text(_mapping(raw.get("project")).get("name")),
+        project_path=_texts(_mapping(raw.get("project")).get("path")),
         user=_reference(raw.get("user")),
+        user_name=_text(_mapping(raw.get("user")).get("name")),
         parent=_reference(raw.get("parent")),
         tags=_texts(raw.get("tags")),
         system_tags=_texts(raw.get("system_tags")),

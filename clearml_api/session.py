@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from clearml_api import certificates
 from clearml_api.configuration import Configuration
 from clearml_api.errors import ApiError, ApiUnreachable, LoginRefused, NotAnApi
 from protocol.errors import ConfigError
@@ -72,6 +73,8 @@ class Session:
         self.bounds = bounds or Bounds()
         self.requests = 0
         """Requests sent, tries and logins included."""
+        self.on_request: Callable[[str, str, float], None] | None = None
+        """Told of each of them: the call, its HTTP status or `unanswered`, seconds."""
         self._worker = worker
         self._clock = clock
         self._sleep = sleep
@@ -165,6 +168,7 @@ class Session:
     def _once(self, endpoint: str, body: bytes, headers: dict[str, str], bounds: Bounds) -> dict[str, Any]:
         url = f"{self.configuration.api_host}/{endpoint}"
         self.requests += 1
+        began, status = self._clock(), "unanswered"
         if self._worker:
             headers = {**headers, "X-ClearML-Worker": self._worker}
         try:
@@ -177,7 +181,10 @@ class Session:
                 retries=False,
                 redirect=False,
             )
+            status = str(answer.status)
         except urllib3.exceptions.SSLError as error:
+            if _hung_up(error):
+                raise _Passing(_plain(error)) from None
             raise NotAnApi(
                 f"ClearML at {self.configuration.api_host}: the certificate is not accepted: {_plain(error)}",
                 hint="mount your CA and set SSL_CERT_FILE, or set api.verify_certificate",
@@ -186,6 +193,9 @@ class Session:
             raise ConfigError(f"The ClearML address {self.configuration.api_host!r} is no URL: {error}") from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _Passing(_plain(error)) from None
+        finally:
+            if self.on_request:
+                self.on_request(endpoint, status, self._clock() - began)
         return self._read(endpoint, answer.status, answer.headers, answer.data)
 
     def _read(self, endpoint: str, status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
@@ -219,6 +229,19 @@ class _Passing(Exception):
         self.wait_seconds = wait_seconds
 
 
+def _hung_up(error: BaseException) -> bool:
+    """Whether the other side closed in the middle of the handshake: a proxy or sidecar that is not ready yet."""
+    import ssl
+
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError)):
+            return True
+        cause = seen.args[0] if seen.args and isinstance(seen.args[0], BaseException) else None
+        seen = cause or seen.__cause__ or seen.__context__
+    return False
+
+
 def _pool(configuration: Configuration) -> urllib3.PoolManager:
     options: dict[str, Any] = {"maxsize": 8, "block": False}
     if configuration.api_host.startswith("https:"):
@@ -247,7 +270,7 @@ def _ssl_context(verify: bool | str) -> Any:
     folder = "/etc/ssl/certs"
     if os.path.isdir(folder) and any(name.endswith(".0") for name in os.listdir(folder)):  # noqa: PTH112, PTH208
         return ssl.create_default_context(capath=folder)
-    return ssl.create_default_context()
+    return ssl.create_default_context(cafile=certificates.bundle(os.environ))
 
 
 def _proxy_for(url: str) -> str:

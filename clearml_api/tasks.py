@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from clearml_api.errors import UNKNOWN_TASK, ApiError
@@ -18,6 +19,9 @@ FACTS = (
 """What a controller needs to decide about a task."""
 MANIFEST = (*FACTS, "container", "execution.docker_cmd", "script.binary", "hyperparams.properties")
 """What a Job's manifest is made from."""
+NAMES = ("project.name", "project.path", "user.name")
+"""What a task's project and user are called, and the ids above the project: `get_all_ex` follows these references in
+the same request. Asked for in place of `project` and `user`."""
 _PAGE = 500
 
 
@@ -37,6 +41,9 @@ def get_all(
     """Many tasks by id, `fields` only, one request per 500; an id that is missing in the answer does not exist."""
     wanted = list(dict.fromkeys(ids))
     found: dict[str, Task] = {}
+    endpoint = "tasks.get_all"
+    if any(field in NAMES for field in fields):
+        endpoint, fields = "tasks.get_all_ex", [field for field in fields if field not in ("project", "user")]
     for start in range(0, len(wanted), _PAGE):
         payload = {
             "id": wanted[start : start + _PAGE],
@@ -45,11 +52,20 @@ def get_all(
             "page": 0,
             "page_size": _PAGE,
         }
-        answer = session.call("tasks.get_all", payload, bounds=bounds)
+        answer = session.call(endpoint, payload, bounds=bounds)
         for raw in answer.get("tasks") or ():
             task = task_of(raw)
             found[task.id] = task
     return found
+
+
+def named(session: Session, task: str, *, bounds: Bounds | None = None) -> Task | None:
+    """The whole task with its NAMES, in two requests; None when the server does not know it."""
+    whole = get(session, task, bounds=bounds)
+    names = get_all(session, [task], ("id", *NAMES), bounds=bounds).get(task) if whole else None
+    if whole is None or names is None:
+        return whole
+    return replace(whole, project_name=names.project_name, project_path=names.project_path, user_name=names.user_name)
 
 
 def claimed(session: Session, mark: str, *, bounds: Bounds | None = None) -> dict[str, Task]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,13 @@ Step = tuple[str, Callable[[], str]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to check."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings to check too, with their queues")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="with --config: ask the Kubernetes API server what it makes of each template",
+    )
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="instead of KUBECONFIG or the pod's account")
+    parser.add_argument("--context", metavar="NAME", help="of the kubeconfig, instead of its current one")
     parser.add_argument("--values", type=Path, metavar="FILE", help="say per key what becomes of it; asks no server")
 
 
@@ -31,7 +39,10 @@ def run(options: argparse.Namespace) -> int:
     """0 when all is well; 1 when something needs a person."""
     if options.values:
         return _values(options.values)
-    passed = [_passes(name, step) for name, step in _Checks(options.config).steps()]  # every step is shown
+    if options.dry_run and not options.config:
+        print("podstrap check: --dry-run goes with --config", file=sys.stderr)
+        return 2
+    passed = [_passes(name, step) for name, step in _Checks(options).steps()]  # every step is shown
     return 0 if all(passed) else 1
 
 
@@ -47,8 +58,9 @@ def _passes(name: str, step: Callable[[], str]) -> bool:
 class _Checks:
     """The steps in order; a later one uses what an earlier one found."""
 
-    def __init__(self, config: Path | None) -> None:
-        self._config = config
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._config: Path | None = options.config
         self._session: Session | None = None
         self._settings: Settings | None = None
 
@@ -63,6 +75,8 @@ class _Checks:
             yield "settings", self._read_settings
             if self._settings and self._session:
                 yield "queues", self._queues
+            if self._settings and self._options.dry_run:
+                yield "templates", self._templates
 
     def _configuration(self) -> str:
         from clearml_api.configuration import load
@@ -88,22 +102,48 @@ class _Checks:
 
     def _queues(self) -> str:
         from clearml_api import queues
+        from controller import queue_names
 
         if self._session is None or self._settings is None:
             raise AssertionError("queues come after login and settings")
-        known = {word for queue in queues.get_all(self._session) for word in (queue.name, queue.id)}
-        missing = [name for name in self._settings.queues if name not in known]
+        listing = queues.get_all(self._session)
+        unused = queue_names.without_queue(self._settings.queues, listing)
+        missing = [key for key, why in unused.items() if why == queue_names.MISSING]
         if missing and not self._settings.create_queues:
             raise PodstrapError(
                 f"not on the server: {', '.join(missing)}",
                 hint="create them on the web page, or set createQueueIfNotExists: true",
             )
-        return ", ".join(self._settings.queues) + (f" (made at start: {', '.join(missing)})" if missing else "")
+        found = [queue.name for _, queue in queue_names.served(self._settings.queues, listing)]
+        notes = [f"made at start: {', '.join(missing)}"] if missing else []
+        notes += [f"{key}: {why}" for key, why in unused.items() if key not in missing]
+        return ", ".join(found) + (f" ({'; '.join(notes)})" if notes else "")
+
+    def _templates(self) -> str:
+        """The API server's own opinion; nothing is made."""
+        from datetime import datetime, timezone
+
+        from controller import probe
+        from controller.cluster.kube_cluster import KubernetesCluster
+        from controller.cluster.kubernetes import Api
+        from controller.settings_file import Places
+
+        if self._settings is None or self._config is None:
+            raise AssertionError("templates come after settings")
+        api = Api(self._options.kubeconfig, self._options.context)
+        settings = self._settings.or_in(api.namespace)
+        if self._session:
+            configuration = self._session.configuration
+            settings = settings.with_servers(configuration.api_host, configuration.web_host, configuration.files_host)
+        cluster = KubernetesCluster(api, settings.instance, (), home="")
+        places = Places.of(self._config)
+        found = probe.findings(settings, cluster, datetime.now(timezone.utc), places)
+        if found:
+            raise PodstrapError("\n      ".join([f"{api.host} refuses", *map(str, found)]))
+        return f"{api.host} takes the Jobs of {len(list(probe.probes(settings)))} queues and rules"
 
 
 def _program(name: str, fix: str) -> str:
-    import sys
-
     found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
     if not found:
         raise PodstrapError(f"{name} was not found on PATH", hint=fix)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.facts import add_cluster_arguments
 
 if TYPE_CHECKING:
+    from http.server import ThreadingHTTPServer
     from threading import Event
 
     from clearml_api.session import Session
     from controller.cluster.interface import Cluster
     from controller.cluster.kube_lease import Lease
+    from controller.health import Health
     from controller.leader import Leadership
     from controller.settings import Settings
+    from controller.telemetry import Telemetry
 
 _AGAIN_SECONDS = 2.0
 
@@ -26,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (docs/settings.schema.json)")
     add_cluster_arguments(parser)
     parser.add_argument("--health", metavar="HOST:PORT", help="serve /healthz and /readyz there (:8080: on all)")
+    parser.add_argument(
+        "--metrics", metavar="HOST:PORT", help="serve /metrics there, for Prometheus; may be --health's"
+    )
     parser.add_argument(
         "--drain", action="store_true", help="work until the queues are empty and the Jobs done, then exit 0"
     )
@@ -64,20 +71,28 @@ def run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     configuration = load()
-    settings = settings_of(options)
-    settings = settings.with_servers(configuration.api_host, configuration.web_host, configuration.files_host)
-    session = Session(configuration, worker=f"podstrap:{settings.instance}")
+
+    def read() -> Settings:
+        servers = (configuration.api_host, configuration.web_host, configuration.files_host)
+        return settings_of(options).with_servers(*servers)
+
+    instance = read().instance
+    session = Session(configuration, worker=f"podstrap:{instance}")
+    telemetry = _telemetry(instance) if options.metrics else None
+    session.on_request = telemetry.clearml if telemetry else None
     serve = _locally if options.cluster == "local" else _in_kubernetes
-    return serve(options, settings, session, stop)
+    return serve(options, read, session, telemetry, stop)
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
-    """The file's, with the glue script's options over them."""
+def settings_of(options: argparse.Namespace, own_namespace: Path | None = None) -> Settings:
+    """The file's, with the glue script's options over them; in a pod its namespace where neither names one."""
     from controller import glue_flags, settings_file
+
+    own_namespace = own_namespace or settings_file.OWN_NAMESPACE
 
     base = settings_file.load(options.config) if options.config else settings_file.load_text("{}", "the flags")
     return glue_flags.laid_over(
-        base,
+        settings_file.in_own_namespace(base, own_namespace),
         queue=options.queue,
         namespace=options.namespace,
         max_pods=options.max_pods,
@@ -88,7 +103,20 @@ def settings_of(options: argparse.Namespace) -> Settings:
     )
 
 
-def _locally(options: argparse.Namespace, settings: Settings, session: Session, stop: Event) -> int:
+def _telemetry(instance: str) -> Telemetry:
+    from cli.version import installed
+    from controller.telemetry import Telemetry
+
+    return Telemetry(installed(), instance)
+
+
+Read = Callable[[], "Settings"]
+"""Makes the settings of the files as they are now."""
+
+
+def _locally(
+    options: argparse.Namespace, read: Read, session: Session, telemetry: Telemetry | None, stop: Event
+) -> int:
     from controller.cluster.local import LocalCluster
 
     configuration = session.configuration
@@ -98,10 +126,12 @@ def _locally(options: argparse.Namespace, settings: Settings, session: Session, 
         "CLEARML_API_SECRET_KEY": configuration.secret_key,
     }
     cluster = LocalCluster(state, secrets=secrets)
-    return _serve(options, _with_local_cache(settings, state), session, cluster, stop, None)
+    return _serve(options, lambda: _with_local_cache(read(), state), session, cluster, stop, None, telemetry)
 
 
-def _in_kubernetes(options: argparse.Namespace, settings: Settings, session: Session, stop: Event) -> int:
+def _in_kubernetes(
+    options: argparse.Namespace, read: Read, session: Session, telemetry: Telemetry | None, stop: Event
+) -> int:
     """Join the Lease first: its uid is this instance's mark, and a name that serves another server is refused."""
     import os
     import socket
@@ -112,7 +142,8 @@ def _in_kubernetes(options: argparse.Namespace, settings: Settings, session: Ses
     from controller.permissions import namespaces
 
     api = Api(options.kubeconfig, options.context)
-    settings = settings.or_in(api.namespace)
+    api.on_request = telemetry.kubernetes if telemetry else None
+    settings = read().or_in(api.namespace)
     # A container that is restarted in its pod is the same holder and leads on at once; a process elsewhere never is.
     identity = os.environ.get("POD_NAME") or f"{socket.gethostname()}-{os.getpid()}"
     lease = Lease(api, settings.namespace, settings.instance, identity, session.configuration.api_host)
@@ -121,7 +152,7 @@ def _in_kubernetes(options: argparse.Namespace, settings: Settings, session: Ses
         return 0
     cluster = KubernetesCluster(api, settings.instance, namespaces(settings), home, events=settings.kubernetes_events)
     try:
-        return _serve(options, settings, session, cluster, stop, lease)
+        return _serve(options, lambda: read().or_in(api.namespace), session, cluster, stop, lease, telemetry)
     finally:
         cluster.close()
 
@@ -146,20 +177,25 @@ def _joined(lease: Lease, stop: Event) -> str:
 
 def _serve(
     options: argparse.Namespace,
-    settings: Settings,
+    read: Read,
     session: Session,
     cluster: Cluster,
     stop: Event,
     leadership: Leadership | None,
+    telemetry: Telemetry | None,
 ) -> int:
-    from controller.health import Health, serve
+    from controller.health import Health
+    from controller.observer import NOBODY
+    from controller.reload import SettingsFiles
     from controller.run import run_controller
 
+    files = [file for file in (options.config, options.template_yaml, options.overrides_yaml) if file is not None]
+    source = SettingsFiles(files, read)
     health = Health()
-    server = serve(health, options.health) if options.health else None
+    servers = _pages(options, health, telemetry)
     try:
         return run_controller(
-            settings,
+            source.taken,
             session,
             cluster,
             drain=options.drain,
@@ -168,10 +204,22 @@ def _serve(
             stop=stop,
             leadership=leadership,
             health=health,
+            observer=telemetry or NOBODY,
+            files=source,
         )
     finally:
-        if server:
+        for server in servers:
             server.server_close()
+
+
+def _pages(options: argparse.Namespace, health: Health, telemetry: Telemetry | None) -> list[ThreadingHTTPServer]:
+    """On one address or two."""
+    from controller import pages
+
+    wanted: dict[str, pages.Pages] = {options.health: pages.of_health(health)} if options.health else {}
+    if telemetry:
+        wanted[options.metrics] = {**wanted.get(options.metrics, {}), **pages.of_metrics(telemetry.text)}
+    return [pages.serve(found, address) for address, found in wanted.items()]
 
 
 def _with_local_cache(settings: Settings, state: Path) -> Settings:

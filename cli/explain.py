@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     from controller import overview
 
     source = facts.Facts.of(options)
-    task = tasks.get(source.session, options.task)
+    task = tasks.named(source.session, options.task)
     jobs, queues = (source.jobs(), source.queues()) if task else ([], [])
     for one in overview.explain(task, source.settings, queues, jobs, datetime.now(timezone.utc)):
         first, *more = one.text.splitlines() or [""]

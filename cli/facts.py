@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from clearml_api.models import Queue
     from clearml_api.session import Session
     from controller.cluster.interface import Cluster
+    from controller.cluster.kubernetes import Api
     from controller.settings import Settings
     from controller.state import JobFacts
 
@@ -74,6 +75,21 @@ class Facts:
         instance = self.settings.instance
         return [job for job in self._cluster.snapshot().jobs if job.labels.get(labels.CONTROLLER, instance) == instance]
 
+    def note(self) -> str:
+        """What the controller that leads has to say about its settings; empty for nothing."""
+        if self._options.cluster == "local":
+            return ""
+        from controller.cluster.kube_lease import note_of
+
+        settings = self.settings.or_in(self._api.namespace)
+        return note_of(self._api, settings.namespace, settings.instance)
+
+    @cached_property
+    def _api(self) -> Api:
+        from controller.cluster.kubernetes import Api
+
+        return Api(self._options.kubeconfig, self._options.context)
+
     @cached_property
     def _cluster(self) -> Cluster:
         """Kept from look to look: Kubernetes is listed once and then watched."""
@@ -84,9 +100,7 @@ class Facts:
             state = self._options.state or default_state(self.session.configuration.api_host)
             return LocalCluster(state.resolve())
         from controller.cluster.kube_cluster import KubernetesCluster
-        from controller.cluster.kubernetes import Api
         from controller.permissions import namespaces
 
-        api = Api(self._options.kubeconfig, self._options.context)
-        settings = self.settings.or_in(api.namespace)
-        return KubernetesCluster(api, settings.instance, namespaces(settings), home="")
+        settings = self.settings.or_in(self._api.namespace)
+        return KubernetesCluster(self._api, settings.instance, namespaces(settings), home="")

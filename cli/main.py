@@ -21,6 +21,7 @@ _COMMANDS = {
     "status": "queues, Jobs, pods and why they wait or how they ended",
     "explain": "why a task waits or why it ended, in order of cause",
     "role": "print the Role that the controller needs in Kubernetes",
+    "copy": "in an init container: bring the self-contained folder into a shared volume",
     "cache": "the environments in a shared cache: ls, verify, prune",
     "check": "is everything configured? each failure with its fix",
     "demo": "the main job end to end on this machine: two queues, two real tasks",
@@ -41,6 +42,7 @@ def _parsed(words: list[str]) -> int:
     import argparse
     import importlib
 
+    from cli.version import installed
     from protocol.errors import PodstrapError
 
     parser = argparse.ArgumentParser(
@@ -50,7 +52,7 @@ def _parsed(words: list[str]) -> int:
         "4 drain timed out, 130 interrupted.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"podstrap {_version()}")
+    parser.add_argument("--version", action="version", version=f"podstrap {installed()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in words if word in _COMMANDS), None)
     for name, line in _COMMANDS.items():
@@ -68,15 +70,6 @@ def _parsed(words: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return exit_codes.FAILED
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("podstrap")
-    except PackageNotFoundError:
-        return "0+unknown"
 
 
 if __name__ == "__main__":

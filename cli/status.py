@@ -30,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
         found = _look(source)
         if options.watch and sys.stdout.isatty():
             print("\033[2J\033[H", end="")
+        if note := source.note():
+            print(f"controller: {note}", file=sys.stderr if options.output in ("json", "yaml") else sys.stdout)
         print(_shown(found, options.output), flush=True)
         if not options.watch:
             return 0

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
-from controller.docker_args_flags import Allowed, Flag, Refused, Seen
+from controller.docker_args_seen import Allowed, Flag, Refused, Seen
 from controller.docker_args_table import FLAGS, SHORT
 
 __all__ = ["Allowed", "Mapped", "parse"]
@@ -43,17 +45,32 @@ class Mapped:
 
 def parse(arguments: str, allowed: Allowed | None = None) -> Mapped:
     """Map the arguments; whatever cannot be obeyed is in `refusals`."""
-    seen = Seen(allowed or Allowed())
-    refusals = []
+    return reduce(lambda _, step: step[1], _steps(arguments, allowed or Allowed()), Mapped())
+
+
+def steps(arguments: str, allowed: Allowed | None = None) -> list[tuple[str, Mapped]]:
+    """What the arguments come to after each flag, with the flag's name: to tell which of them gave what."""
+    return [(name, deepcopy(mapped)) for name, mapped in _steps(arguments, allowed or Allowed())]
+
+
+def _steps(arguments: str, allowed: Allowed) -> Iterator[tuple[str, Mapped]]:
+    """After each flag; what is yielded is changed by the next one."""
+    seen = Seen(allowed)
+    refusals: list[str] = []
     for flag, value in _flags(arguments):
+        name = ""
         if isinstance(flag, Refused):
             refusals.append(str(flag))
-            continue
-        try:
-            flag.apply(seen, value)
-        except Refused as refused:
-            refusals.append(f"--{flag.name}: {refused}")
-    return Mapped(seen.pod, seen.container, seen.limits, tuple(seen.variables), tuple(seen.notes), tuple(refusals))
+        else:
+            name = flag.name
+            try:
+                flag.apply(seen, value)
+            except Refused as refused:
+                refusals.append(f"--{flag.name}: {refused}")
+        yield (
+            name,
+            Mapped(seen.pod, seen.container, seen.limits, tuple(seen.variables), tuple(seen.notes), tuple(refusals)),
+        )
 
 
 def _flags(arguments: str) -> Iterator[tuple[Flag | Refused, str]]:

@@ -8,91 +8,16 @@ from __future__ import annotations
 import ipaddress
 import posixpath
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
+from controller.docker_args_seen import Flag, Refused, Seen, size
+from controller.docker_args_volumes import ipc, mount, shm_size, tmpfs, volume
 from controller.job_template_resources import GPU, quantity
 
-_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([bkmgt]?)(?:i?b)?", re.I | re.A)
-_UNITS = {"": "", "b": "", "k": "Ki", "m": "Mi", "g": "Gi", "t": "Ti"}
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DNS_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_CAPABILITY = re.compile(r"[A-Z][A-Z0-9_]{0,40}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a mount in the pod
+_GPU_DEVICE = re.compile(r"/dev/nvidia[a-z0-9-]*(:.*)?|nvidia\.com/gpu=.*")
 _MAX_ID = 2**31 - 1
-
-
-class Refused(Exception):
-    """A flag is not obeyed; the text says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Allowed:
-    """What the operator lets tasks ask for."""
-
-    host_paths: tuple[str, ...] = ()
-    """Folders of the host that `-v` may mount; one that ends in `:ro` only for reading."""
-    privileged: bool = False
-    own_paths: tuple[str, ...] = ()
-    """Folders of the container that are podstrap's: nothing is mounted there."""
-
-
-@dataclass
-class Seen:
-    """What the flags so far come to."""
-
-    allowed: Allowed
-    pod: dict[str, Any] = field(default_factory=dict)
-    container: dict[str, Any] = field(default_factory=dict)
-    limits: dict[str, str] = field(default_factory=dict)
-    variables: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def security(self, **fields: Any) -> None:
-        """Set fields of the container's securityContext."""
-        self.container.setdefault("securityContext", {}).update(fields)
-
-    def capability(self, kind: str, name: str) -> None:
-        """Add or drop one; twice is once."""
-        clean = name.upper().removeprefix("CAP_")
-        if not _CAPABILITY.fullmatch(clean):
-            raise Refused("this is no capability's name")
-        capabilities = self.container.setdefault("securityContext", {}).setdefault("capabilities", {})
-        capabilities[kind] = sorted({*capabilities.get(kind, ()), clean})
-
-    def volume(self, source: Mapping[str, Any], mount: Mapping[str, Any]) -> None:
-        """Add a volume with its mount; the later mount of one path wins, as docker has it not, but Kubernetes needs."""
-        path = mount["mountPath"]
-        if any(_within(path, own) or _within(own, path) for own in self.allowed.own_paths):
-            raise Refused(f"{path} is podstrap's own folder")
-        mounts = [one for one in self.container.get("volumeMounts", []) if one["mountPath"] != path]
-        volumes = self.pod.setdefault("volumes", [])
-        name = f"podstrap-docker-{len(volumes)}"
-        volumes.append({"name": name, **source})
-        self.container["volumeMounts"] = [*mounts, {"name": name, **mount}]
-
-    def need_privileged(self) -> None:
-        """Refuse unless the operator allows privileges."""
-        if not self.allowed.privileged:
-            raise Refused("is not allowed here; the operator would have to set allowPrivileged: true")
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One flag of docker run."""
-
-    name: str
-    apply: Callable[[Seen, str], None]
-    takes_value: bool = True
-
-
-def _size(text: str) -> str:
-    found = _SIZE.fullmatch(text.strip())
-    if not found:
-        raise Refused("this is no size, such as 8g or 512m")
-    return found[1] + _UNITS[found[2].lower()]
 
 
 def _env(seen: Seen, value: str) -> None:
@@ -103,11 +28,11 @@ def _env(seen: Seen, value: str) -> None:
 
 
 def _memory(seen: Seen, value: str) -> None:
-    size = _size(value)
-    if quantity(size) == 0:
+    amount = size(value)
+    if quantity(amount) == 0:
         seen.notes.append("--memory 0: no limit of its own")
     else:
-        seen.limits["memory"] = size
+        seen.limits["memory"] = amount
 
 
 def _cpus(seen: Seen, value: str) -> None:
@@ -127,12 +52,8 @@ def _gpus(seen: Seen, value: str) -> None:
         seen.notes.append("--gpus all or by device: the queue's template decides which GPUs a task gets")
 
 
-def _shm_size(seen: Seen, value: str) -> None:
-    seen.volume({"emptyDir": {"medium": "Memory", "sizeLimit": _size(value)}}, {"mountPath": _SHARED_MEMORY})
-
-
 def _user(seen: Seen, value: str) -> None:
-    user, _colon, group = value.partition(":")
+    user, _colon, group = (part and {"root": "0"}.get(part, part) for part in value.partition(":"))
     numbers = [part for part in (user, group) if part]
     if not user or not all(part.isdecimal() and part.isascii() and int(part) <= _MAX_ID for part in numbers):
         raise Refused("a pod takes numbers: uid or uid:gid")
@@ -214,17 +135,6 @@ def _security_opt(seen: Seen, value: str) -> None:
     seen.security(seccompProfile={"type": "Unconfined"})
 
 
-def _ipc(seen: Seen, value: str) -> None:
-    if value == "host" and seen.allowed.privileged:
-        seen.pod["hostIPC"] = True
-    elif value in ("host", "shareable"):
-        # People write --ipc=host for shared memory beyond 64 MB; a pod gets that without the host's.
-        seen.volume({"emptyDir": {"medium": "Memory"}}, {"mountPath": _SHARED_MEMORY})
-        seen.notes.append("--ipc host: the pod has its own, with shared memory up to its memory limit")
-    else:
-        seen.notes.append("--ipc: a pod has its own")
-
-
 def _host_namespace(name: str, field_name: str) -> Flag:
     def apply(seen: Seen, value: str) -> None:
         if value == "host":
@@ -233,31 +143,20 @@ def _host_namespace(name: str, field_name: str) -> Flag:
         else:
             seen.notes.append(f"--{name}: a pod has its own")
 
-    return Flag(name, apply)
+    told = f"host: {field_name} where privileges are allowed; else ignored, a pod has its own"
+    return Flag(name, apply, told=told, needs="allowPrivileged (host)")
 
 
-def _volume(seen: Seen, value: str) -> None:
-    source, _colon, rest = value.partition(":")
-    target, _colon, mode = rest.partition(":")
-    paths = (source, target)
-    if not all(path.startswith("/") and ".." not in path.split("/") for path in paths):
-        raise Refused("/HOST/PATH:/CONTAINER/PATH[:ro] is wanted")
-    source, target = (_plain(path) for path in paths)
-    inside = [one for one in seen.allowed.host_paths if _within(source, one.removesuffix(":ro"))]
-    if not inside:
-        raise Refused(f"{source} is not allowed here; the operator would have to set allowedHostPaths: [{source}]")
-    read_only = "ro" in mode.split(",") or all(one.endswith(":ro") for one in inside)
-    mount = {"mountPath": target, **({"readOnly": True} if read_only else {})}
-    seen.volume({"hostPath": {"path": source}}, mount)
+def _device(seen: Seen, value: str) -> None:
+    if not _GPU_DEVICE.fullmatch(value):
+        raise Refused("devices come through the queue's template (device plugins)")
+    seen.notes.append("--device of a GPU: the queue's template gives GPUs (device plugins)")
 
 
-def _tmpfs(seen: Seen, value: str) -> None:
-    path, _colon, options = value.partition(":")
-    if not path.startswith("/") or ".." in path.split("/"):
-        raise Refused("/CONTAINER/PATH[:size=SIZE] is wanted")
-    sizes = [_size(option[5:]) for option in options.split(",") if option.startswith("size=")]
-    source = {"medium": "Memory", **({"sizeLimit": sizes[-1]} if sizes else {})}
-    seen.volume({"emptyDir": source}, {"mountPath": _plain(path)})
+def _entrypoint(seen: Seen, value: str) -> None:
+    if value and posixpath.basename(value) not in ("bash", "sh"):
+        raise Refused("bootstrap is the entry point; use the task's setup script")
+    seen.notes.append("--entrypoint: bootstrap is the entry point, the image's own is not used")
 
 
 def _pull(seen: Seen, value: str) -> None:
@@ -267,21 +166,33 @@ def _pull(seen: Seen, value: str) -> None:
     seen.container["imagePullPolicy"] = policies[value]
 
 
-def _plain(path: str) -> str:
-    """Without doubled slashes, which normpath keeps at the front, and without dots."""
-    return posixpath.normpath(re.sub("/+", "/", path))
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
+_PRIVILEGES, _PATHS = "allowPrivileged", "allowedHostPaths"
 MAPPED = [
-    Flag("env", _env), Flag("memory", _memory), Flag("cpus", _cpus), Flag("gpus", _gpus), Flag("shm-size", _shm_size),
-    Flag("user", _user), Flag("group-add", _group_add), Flag("workdir", _workdir), Flag("hostname", _hostname),
-    Flag("add-host", _add_host), Flag("dns", _dns), Flag("dns-search", _dns_search), Flag("volume", _volume),
-    Flag("tmpfs", _tmpfs), Flag("pull", _pull), Flag("ipc", _ipc), Flag("cap-add", _cap_add),
-    Flag("cap-drop", _cap_drop), Flag("security-opt", _security_opt),
-    Flag("privileged", _privileged, takes_value=False), Flag("read-only", _read_only, takes_value=False),
+    Flag("env", _env, told="a variable of the task; bootstrap reads its value from the task, it stands in no manifest"),
+    Flag("memory", _memory, told="limits.memory, at most the template's"),
+    Flag("cpus", _cpus, told="limits.cpu, at most the template's"),
+    Flag("gpus", _gpus, told="a number: limits of nvidia.com/gpu, at most the template's; all, devices: ignored"),
+    Flag("shm-size", shm_size, told="shared memory of this size: an emptyDir in memory"),
+    Flag("user", _user, told="runAsUser, runAsGroup: numbers or root, unless the template says who"),
+    Flag("group-add", _group_add, told="supplementalGroups: a number, unless the template says who"),
+    Flag("workdir", _workdir, told="workingDir"),
+    Flag("hostname", _hostname, told="hostname"),
+    Flag("add-host", _add_host, told="hostAliases"),
+    Flag("dns", _dns, told="dnsConfig.nameservers"),
+    Flag("dns-search", _dns_search, told="dnsConfig.searches"),
+    Flag("volume", volume, told="a hostPath volume", needs=_PATHS),
+    Flag("mount", mount, told="type=bind: a hostPath volume; type=tmpfs: an emptyDir in memory; type=volume: refused",
+         needs=f"{_PATHS} (bind)"),
+    Flag("tmpfs", tmpfs, told="an emptyDir in memory"),
+    Flag("pull", _pull, told="imagePullPolicy, unless the template sets it"),
+    Flag("ipc", ipc, told="host: shared memory of the pod's own, hostIPC where privileges are allowed; else ignored"),
+    Flag("cap-add", _cap_add, told="capabilities.add", needs=_PRIVILEGES),
+    Flag("cap-drop", _cap_drop, told="capabilities.drop"),
+    Flag("security-opt", _security_opt, told="no-new-privileges; seccomp=unconfined where privileges are allowed"),
+    Flag("privileged", _privileged, takes_value=False, told="privileged", needs=_PRIVILEGES),
+    Flag("read-only", _read_only, takes_value=False, told="readOnlyRootFilesystem"),
+    Flag("device", _device, told="a GPU's: ignored, the template gives GPUs; another: refused", kind="ignored"),
+    Flag("entrypoint", _entrypoint, told="empty, bash, sh: ignored, bootstrap is the entry point; another: refused",
+         kind="ignored"),
     _host_namespace("network", "hostNetwork"), _host_namespace("net", "hostNetwork"), _host_namespace("pid", "hostPID"),
 ]  # fmt: skip

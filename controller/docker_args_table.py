@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controller.docker_args_flags import MAPPED, Flag, Refused, Seen
+from controller.docker_args_flags import MAPPED
+from controller.docker_args_seen import Flag, Refused, Seen
 
 
 def _ignored(why: str, *names: str, takes_value: bool = True) -> dict[str, Flag]:
@@ -16,7 +17,7 @@ def _ignored(why: str, *names: str, takes_value: bool = True) -> dict[str, Flag]
         def apply(seen: Seen, _value: str) -> None:
             seen.notes.append(f"--{name}: {why}")
 
-        return Flag(name, apply, takes_value)
+        return Flag(name, apply, takes_value, why, "ignored")
 
     return {name: make(name) for name in names}
 
@@ -25,7 +26,7 @@ def _refused(why: str, *names: str, takes_value: bool = True) -> dict[str, Flag]
     def apply(_seen: Seen, _value: str) -> None:
         raise Refused(why)
 
-    return {name: Flag(name, apply, takes_value) for name in names}
+    return {name: Flag(name, apply, takes_value, why, "refused") for name in names}
 
 
 SHORT = {
@@ -56,10 +57,9 @@ FLAGS: Mapping[str, Flag] = {
     **_ignored("the API server sees a task's health by its reports", "health-cmd", "health-interval",
                "health-retries", "health-start-period", "health-timeout"),
     **_ignored("the API server sees a task's health by its reports", "no-healthcheck", takes_value=False),
-    **_refused("bootstrap is the entry point; use the task's setup script", "entrypoint"),
-    **_refused("devices come through the queue's template (device plugins)", "device", "device-cgroup-rule"),
+    **_refused("devices come through the queue's template (device plugins)", "device-cgroup-rule"),
     **_refused("a pod cannot see that file; use -e, or envFrom in the queue's template", "env-file", "label-file"),
-    **_refused("use -v /HOST/PATH:/CONTAINER/PATH, or volumes in the queue's template", "mount", "volumes-from",
+    **_refused("use -v /HOST/PATH:/CONTAINER/PATH, or volumes in the queue's template", "volumes-from",
                "volume-driver"),
     **_refused("say it in the queue's template", "sysctl", "userns", "uts", "link"),
 }  # fmt: skip

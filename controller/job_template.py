@@ -10,24 +10,27 @@ decides over users, privileges and the most of each resource.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, get_args
 
 from clearml_api.models import Task
-from controller import docker_args, job_template_keys, job_template_resources
+from controller import docker_args, injection, job_template_keys, job_template_resources, rules
 from controller.job_template_keys import CONTAINER
 from controller.job_template_owned import Attempt, failure_policy, finished
 from controller.merge import merged
 from controller.settings import Settings
-from controller.settings_queue import QueueSettings, RuleCondition
+from controller.settings_queue import QueueSettings
 from controller.settings_values import Engine, Template
+from controller.state import IMAGE_VOLUME, INIT_CONTAINER
 from protocol.errors import ConfigError
+from protocol.folder import HOME
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,1023}")
 _ENGINE_TAG = "podstrap:engine="
 """A task's tag that chooses who prepares it."""
+EMPTY_POD: Mapping[str, Any] = {"metadata": {}, "spec": {"containers": [{"name": CONTAINER}]}}
 _USER_FIELDS = ("runAsUser", "runAsGroup", "runAsNonRoot", "supplementalGroups")
 
 
@@ -47,15 +50,24 @@ def render(
     now: datetime,
     history: Sequence[str] = (),
     home: str = "",
+    injections: tuple[str, ...] = (IMAGE_VOLUME, INIT_CONTAINER),
+    refused: str = "",
 ) -> dict[str, Any]:
-    """The Job (batch/v1) of one attempt at a task. Raises TemplateError naming queue, key and reason."""
+    """The Job (batch/v1) of one attempt at a task. Raises TemplateError naming queue, key and reason.
+
+    `injections`: ClusterState's. `refused`: why an earlier attempt's image volume was refused; empty when none was.
+    """
     engine = _engine(task, settings, queue, queue_name)
-    this = Attempt(task, queue_id, queue_name, added, attempt, now, settings, queue, history, home, engine)
+    this = Attempt(
+        task, queue_id, queue_name, added, attempt, now, settings, queue, history, home, engine,
+        _injection(task, settings, queue, queue_name) if injections else "never",
+        injection.method(queue.injection_method or settings.injection_method, injections), refused,
+    )  # fmt: skip
     for what, value in (("task", task.id), ("queue", queue_id)):
         if not _LABEL_VALUE.fullmatch(value):
             raise TemplateError(f"The {what}'s id {value[:80]!r} cannot be a Kubernetes label")
     pod = operator_pod(task, settings, queue, queue_name)
-    pod, notes = _with_task(pod, task, settings)
+    pod, notes = with_task(pod, task, settings)
     _refuse_own_mounts(pod, settings, queue_name)
     template = finished(pod, this, notes)
     return {
@@ -80,21 +92,32 @@ def render(
 
 def operator_pod(task: Task, settings: Settings, queue: QueueSettings, queue_name: str) -> dict[str, Any]:
     """The pod that base template, queue and rules make of any such task: {metadata, spec}, our container first."""
-    pod: dict[str, Any] = {"metadata": {}, "spec": {"containers": [{"name": CONTAINER}]}}
-    pod = _over(pod, settings.base_pod_template, "basePodTemplate", queue_name)
-    pod = _over(pod, queue.template_overrides, "templateOverrides", queue_name)
-    for index, rule in enumerate(settings.rules):
-        if _holds(rule.when, task, queue_name):
-            pod = _over(pod, rule.template_overrides, f"rules[{index}].templateOverrides", queue_name)
+    pod = dict(EMPTY_POD)
+    for where, template in layers(task, settings, queue, queue_name):
+        pod = _over(pod, template, where, queue_name)
+    pod = main_first(pod)
     spec = dict(pod["spec"])
     for kind in ("containers", "initContainers"):
         if kind in spec:
             spec[kind] = [_with_quantities(one) for one in spec[kind]]
-    containers = spec.get("containers") or []
+    return {**pod, "spec": spec}
+
+
+def layers(task: Task, settings: Settings, queue: QueueSettings, queue_name: str) -> Iterator[tuple[str, Template]]:
+    """The operator's templates for a task, the later laid over the earlier, each with its key."""
+    yield "basePodTemplate", settings.base_pod_template
+    yield "templateOverrides", queue.template_overrides
+    for index, rule in rules.holding(settings, task, queue_name):
+        yield f"rules[{index}].templateOverrides", rule.template_overrides
+
+
+def main_first(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """The same pod, the container that runs the task in front; made when a template has deleted it."""
+    containers = pod["spec"].get("containers") or []
     at = next((n for n, one in enumerate(containers) if one.get("name") == CONTAINER), None)
     main = {"name": CONTAINER} if at is None else containers[at]
-    spec["containers"] = [main, *(one for n, one in enumerate(containers) if n != at)]
-    return {"metadata": pod["metadata"], "spec": spec}
+    ordered = [main, *(one for n, one in enumerate(containers) if n != at)]
+    return {"metadata": pod["metadata"], "spec": {**pod["spec"], "containers": ordered}}
 
 
 def _engine(task: Task, settings: Settings, queue: QueueSettings, queue_name: str) -> str:
@@ -107,19 +130,14 @@ def _engine(task: Task, settings: Settings, queue: QueueSettings, queue_name: st
                     hint=" or ".join(f"{_ENGINE_TAG}{name}" for name in get_args(Engine)),
                 )
             return tag.removeprefix(_ENGINE_TAG)
-    rules = [rule.engine for rule in settings.rules if rule.engine and _holds(rule.when, task, queue_name)]
-    return rules[-1] if rules else queue.engine or settings.engine
+    said = [rule.engine for _, rule in rules.holding(settings, task, queue_name) if rule.engine]
+    return said[-1] if said else queue.engine or settings.engine
 
 
-def _holds(when: RuleCondition, task: Task, queue_name: str) -> bool:
-    own = (
-        (when.types, (task.type,)),
-        (when.tags, task.tags),
-        (when.projects, (task.project,)),
-        (when.users, (task.user,)),
-        (when.queues, (queue_name,)),
-    )
-    return all(not wanted or bool({*wanted} & {*found}) for wanted, found in own)
+def _injection(task: Task, settings: Settings, queue: QueueSettings, queue_name: str) -> str:
+    """auto, always or never: of the last rule that says it, the queue, the file."""
+    said = [rule.injection for _, rule in rules.holding(settings, task, queue_name) if rule.injection]
+    return said[-1] if said else queue.injection or settings.injection
 
 
 def _over(pod: dict[str, Any], template: Template, where: str, queue_name: str) -> dict[str, Any]:
@@ -131,11 +149,15 @@ def _over(pod: dict[str, Any], template: Template, where: str, queue_name: str) 
     return reading.over(pod)
 
 
-def _with_task(pod: dict[str, Any], task: Task, settings: Settings) -> tuple[dict[str, Any], list[str]]:
+def allowed(settings: Settings) -> docker_args.Allowed:
+    """What tasks may ask for."""
+    own = (settings.work_path, settings.cache.mount_path, str(HOME))
+    return docker_args.Allowed(settings.allowed_host_paths, settings.allow_privileged, own)
+
+
+def with_task(pod: dict[str, Any], task: Task, settings: Settings) -> tuple[dict[str, Any], list[str]]:
     """What the task asks for, as far as the operator's template leaves it open; and notes of what it does not get."""
-    own = (settings.work_path, settings.cache.mount_path)
-    allowed = docker_args.Allowed(settings.allowed_host_paths, settings.allow_privileged, own)
-    asked = docker_args.parse(task.container.arguments, allowed)
+    asked = docker_args.parse(task.container.arguments, allowed(settings))
     notes = list(asked.notes)
     if asked.refusals and settings.ignore_refused_docker_arguments:
         notes += [f"ignored: {one}" for one in asked.refusals]
@@ -178,13 +200,17 @@ def _context(
 
 
 def _refuse_own_mounts(pod: Mapping[str, Any], settings: Settings, queue_name: str) -> None:
-    own = {settings.work_path.rstrip("/"): "workPath", settings.cache.mount_path.rstrip("/"): "cache"}
+    own = {
+        settings.work_path.rstrip("/"): "workPath of the settings decides about it",
+        settings.cache.mount_path.rstrip("/"): "cache of the settings decides about it",
+        str(HOME): "podstrap's own programs are there",
+    }
     for index, mount in enumerate(pod["spec"]["containers"][0].get("volumeMounts") or ()):
         path = str(mount.get("mountPath")).rstrip("/")
         if path in own:
             raise TemplateError(
                 f"Queue {queue_name}: volumeMounts[{index}].mountPath: {path} is podstrap's own and cannot be set",
-                hint=f"{own[path]} of the settings decides about it",
+                hint=own[path],
             )
 
 

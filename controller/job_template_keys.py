@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.job_template_files import FILES, volumes_and_mounts
 from controller.job_template_shapes import (
     ENV,
     FLAG,
@@ -52,7 +53,7 @@ POD_KEYS: Mapping[str, Shape] = {
     "hostPID": FLAG,
     "hostUsers": FLAG,
     "hostname": TEXT,
-    "imagePullSecrets": NAMED,
+    "imagePullSecrets": items("name", required=False),
     "initContainers": NAMED,
     "nodeSelector": TEXTS,
     "overhead": MAPPING,
@@ -89,7 +90,7 @@ METADATA_KEYS: Mapping[str, Shape] = {"labels": TEXTS, "annotations": TEXTS}
 SECURITY_CONTEXTS = {"podSecurityContext": "pod", "containerSecurityContext": "container"}
 WHOLE_KEYS = ("spec", "metadata", "template", "kind", "apiVersion")
 FILE_MOUNTS = "fileMounts"
-"""The chart's key for files given as text: taken when empty."""
+"""The chart's key for files: see job_template_files."""
 
 _OWNED = "is podstrap's own and cannot be set"
 _OWNED_POD = {"restartPolicy": "Never", "activeDeadlineSeconds": None, "ephemeralContainers": None}
@@ -112,17 +113,25 @@ _ELSEWHERE = {
     variables.ON_DISRUPTION: "onDisruption of the queue",
     variables.POLL_SECONDS: "pollSeconds of the queue",
     variables.PACKAGE_MANAGER: "packageManager of the queue or the settings",
+    variables.ENGINE: "engine of the queue or the settings",
+    variables.MISSING_PYTHON: "missingPython of the queue or the settings",
+    variables.RESOLVE_AFTER_HOURS: "cache.resolveAfterHours of the settings",
+    variables.CACHE_MAX_GIB: "cache.maxGib of the settings",
+    variables.CACHE_MAX_DAYS: "cache.maxDays of the settings",
     variables.GRACE_SECONDS: "terminationGracePeriodSeconds",
+    variables.CONNECT_SECONDS: "connectSeconds of the settings",
+    variables.SIDECAR_QUIT_URL: "sidecarQuitUrl of the queue or the settings",
     variables.WORK_DIR: "workPath of the settings",
     variables.CACHE_DIR: "cache.mountPath of the settings",
 }
+_FREE = (variables.SAMPLE_SECONDS, variables.ANSI)
+"""The variables of bootstrap that the manifest does not set: a template may."""
 OWNED_VARIABLES = {
-    *_SERVERS, *KEYS, variables.TASK_ID, variables.QUEUE_ID, variables.QUEUE_NAME, variables.JOB_NAME,
-    variables.JOB_UID, variables.POD_NAME, variables.POD_UID, variables.NODE_NAME, variables.ATTEMPT,
-    variables.MAX_ATTEMPTS, variables.ON_DISRUPTION, variables.GRACE_SECONDS, variables.CACHE_DIR, variables.WORK_DIR,
-    variables.TERMINATION_LOG, variables.PACKAGE_MANAGER, variables.POLL_SECONDS, variables.QUEUED_AT,
-    variables.CREATED_AT, variables.HOME,
-}  # fmt: skip
+    *_SERVERS,
+    *KEYS,
+    *(value for name, value in vars(variables).items() if name.isupper() and str(value).startswith(variables.PREFIX)),
+} - {variables.PREFIX, *_FREE}
+"""What a template must not set: the servers, the keys, and every word of protocol/environment but the free ones."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,13 @@ def read(raw: Any) -> Reading:
     return Reading((), tuple(problems)) if problems else Reading((_whole_layer(whole), _flat_layer(flat)))
 
 
+def layers_of(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The layers of a template that `read` finds nothing wrong with, whatever its values are."""
+    whole, _ = _whole(raw, [])
+    flat = {key: value for key, value in raw.items() if key not in WHOLE_KEYS}
+    return _whole_layer(_with_named_container(whole)), _flat_layer(flat)
+
+
 def _whole_layer(whole: Mapping[str, Any]) -> dict[str, Any]:
     """With the container that runs the task under its own name, in front."""
     spec = whole.get("spec") or {}
@@ -170,13 +186,17 @@ def _flat_layer(flat: Mapping[str, Any]) -> dict[str, Any]:
     for key, target in (("podSecurityContext", spec), ("containerSecurityContext", container)):
         if key in flat:
             target["securityContext"] = flat[key]
+    if files := flat.get(FILE_MOUNTS):
+        volumes, mounts = volumes_and_mounts(files)
+        spec["volumes"] = [*volumes, *(spec.get("volumes") or [])]
+        container["volumeMounts"] = [*mounts, *(container.get("volumeMounts") or [])]
     metadata = {key: value for key, value in flat.items() if key in METADATA_KEYS}
     return {"metadata": metadata, "spec": {**spec, "containers": [container]}}
 
 
 def known_keys() -> list[str]:
     """Every key a template may have, for suggestions."""
-    return [*POD_KEYS, *CONTAINER_KEYS, *SECURITY_CONTEXTS, *METADATA_KEYS, *WHOLE_KEYS]
+    return [*POD_KEYS, *CONTAINER_KEYS, *SECURITY_CONTEXTS, *METADATA_KEYS, *WHOLE_KEYS, FILE_MOUNTS]
 
 
 def schema() -> dict[str, Any]:
@@ -186,7 +206,7 @@ def schema() -> dict[str, Any]:
     properties: dict[str, Any] = {
         key: {"anyOf": [shape.schema, {"type": "null"}]} for key, shape in sorted({**shapes, **whole}.items())
     }
-    properties[FILE_MOUNTS] = {"type": "array", "maxItems": 0}
+    properties[FILE_MOUNTS] = {"anyOf": [FILES.schema, {"type": "null"}]}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
@@ -242,8 +262,8 @@ def _flat_problems(flat: Mapping[str, Any]) -> Iterator[Problem]:
         if key in _OWNED_POD or key in _OWNED_CONTAINER:
             yield from _owned_value(key, value, {**_OWNED_POD, **_OWNED_CONTAINER}, (key,))
         elif key == FILE_MOUNTS:
-            if value:
-                yield Problem((key,), "is not offered", "use volumes with a ConfigMap or Secret, and volumeMounts")
+            if value is not None:
+                yield from FILES.check(value, (key,))
         elif key not in shapes:
             near = difflib.get_close_matches(str(key), known_keys(), n=1)
             hint = f"did you mean {near[0]}?" if near else "a field of the pod's spec goes under `spec`"
@@ -255,7 +275,7 @@ def _flat_problems(flat: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _whole_problems(whole: Mapping[str, Any], at: Path) -> Iterator[Problem]:
-    metadata, spec = whole.get("metadata") or {}, whole.get("spec") or {}
+    metadata, spec = ({} if whole.get(name) is None else whole[name] for name in ("metadata", "spec"))
     for name, value in (("metadata", metadata), ("spec", spec)):
         if not isinstance(value, Mapping):
             yield Problem((*at, name), f"a mapping is wanted, this is {described(value)}")
@@ -271,7 +291,7 @@ def _whole_problems(whole: Mapping[str, Any], at: Path) -> Iterator[Problem]:
             yield from _owned_value(key, value, _OWNED_POD, (*at, "spec", key))
         elif key in POD_KEYS and value is not None:
             yield from POD_KEYS[key].check(value, (*at, "spec", key))
-    containers = spec.get("containers") or []
+    containers = [] if spec.get("containers") is None else spec["containers"]
     wrong = list(NAMED.check(containers, (*at, "spec", "containers")))
     yield from wrong
     main = None if wrong else main_container(containers)

@@ -12,10 +12,13 @@ from datetime import datetime
 from typing import Any
 
 from clearml_api.models import Task
+from controller.injection import baked
+from controller.job_template_injection import Injected, parts
 from controller.job_template_keys import CONTAINER, KEYS
 from controller.merge import merged
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
+from controller.state import INIT_CONTAINER
 from protocol import environment as variables
 from protocol import exit_codes, labels
 from protocol.names import added_millis, job_name
@@ -27,6 +30,7 @@ DOCKER_NOTES = labels.PREFIX + "docker-arguments"
 TERMINATION_LOG = "/dev/termination-log"
 _MAX_ANNOTATION = 8192
 """Characters; Kubernetes takes 256 KiB over all annotations of an object."""
+_MAX_NOTE = 500
 _DEFAULT_GRACE_SECONDS = 30
 _HISTORY_LINES = 10
 _HISTORY_LINE = 300
@@ -54,6 +58,12 @@ class Attempt:
     history: Sequence[str] = ()
     home: str = ""
     engine: str = "podstrap"
+    injection: str = "never"
+    """auto, always or never."""
+    method: str = INIT_CONTAINER
+    """How podstrap is brought into an image, where it is."""
+    refused: str = ""
+    """Why the image volume of an earlier attempt was refused."""
 
     @property
     def job_name(self) -> str:
@@ -83,13 +93,20 @@ class Attempt:
             labels.ATTEMPT: str(self.attempt),
         }
 
-    def annotations(self, docker_notes: Sequence[str]) -> dict[str, str]:
-        """For people."""
+    def brought(self, image: str) -> str:
+        """How podstrap comes into this image: IMAGE_VOLUME, INIT_CONTAINER; empty when it is there."""
+        if self.injection == "never" or (self.injection == "auto" and baked(image, self.settings.baked_images)):
+            return ""
+        return self.method
+
+    def annotations(self, docker_notes: Sequence[str], brought: str) -> dict[str, str]:
+        """For people, and the way that podstrap was brought."""
         texts = {
             labels.TASK_NAME: self.task.name,
             labels.QUEUE_NAME: self.queue_name,
             HISTORY: "\n".join(self.history),
             DOCKER_NOTES: "\n".join(docker_notes),
+            labels.INJECTION: brought,
         }
         return {key: text.encode("utf-8", "replace").decode()[:_MAX_ANNOTATION] for key, text in texts.items() if text}
 
@@ -99,30 +116,39 @@ def finished(pod: Mapping[str, Any], attempt: Attempt, docker_notes: Sequence[st
     settings = attempt.settings
     metadata, spec = pod["metadata"], pod["spec"]
     main, *others = spec["containers"]
+    main = {"image": settings.default_container_image, **main}
+    brought = attempt.brought(main["image"])
+    injected = parts(brought, settings, main) if brought else Injected(settings.bootstrap_command)
     mounts = [
         {"name": "podstrap-work", "mountPath": settings.work_path},
         {"name": "podstrap-cache", "mountPath": settings.cache.mount_path},
+        *injected.mounts,
     ]
-    volumes = [{"name": "podstrap-work", "emptyDir": {}}, {"name": "podstrap-cache", **settings.cache.volume}]
+    volumes = [
+        {"name": "podstrap-work", "emptyDir": {}},
+        {"name": "podstrap-cache", **settings.cache.volume},
+        *injected.volumes,
+    ]
+    init_containers = [*injected.init_containers, *(spec.get("initContainers") or [])]
     grace_seconds = spec.get("terminationGracePeriodSeconds", _DEFAULT_GRACE_SECONDS)
     main = {
-        "image": settings.default_container_image,
         **main,
-        "command": list(settings.bootstrap_command),
+        "command": list(injected.command),
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "File",
-        "env": _with_others(_variables(attempt, grace_seconds), main.get("env") or []),
+        "env": _with_others(_variables(attempt, grace_seconds, brought, docker_notes), main.get("env") or []),
         "volumeMounts": merged(main.get("volumeMounts") or [], mounts, "volumeMounts"),
     }
     return {
         "metadata": {
             "labels": {**(metadata.get("labels") or {}), **attempt.labels()},
-            "annotations": {**(metadata.get("annotations") or {}), **attempt.annotations(docker_notes)},
+            "annotations": {**(metadata.get("annotations") or {}), **attempt.annotations(docker_notes, brought)},
         },
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             **spec,
+            **({"initContainers": init_containers} if init_containers else {}),
             "containers": [main, *others],
             "volumes": merged(spec.get("volumes") or [], volumes, "volumes"),
             "restartPolicy": "Never",
@@ -146,7 +172,7 @@ def failure_policy() -> dict[str, Any]:
     }
 
 
-def _variables(attempt: Attempt, grace_seconds: int) -> list[dict[str, Any]]:
+def _variables(attempt: Attempt, grace_seconds: int, brought: str, docker_notes: Sequence[str]) -> list[dict[str, Any]]:
     """PODSTRAP_* and ClearML's variables: plain values, the downward API, and Secret references; never a secret."""
     settings, queue = attempt.settings, attempt.queue
     plain = {
@@ -155,7 +181,8 @@ def _variables(attempt: Attempt, grace_seconds: int) -> list[dict[str, Any]]:
         variables.QUEUE_NAME: attempt.queue_name,
         variables.JOB_NAME: attempt.job_name,
         variables.ATTEMPT: str(attempt.attempt),
-        variables.MAX_ATTEMPTS: str(queue.max_attempts + attempt.failures),
+        # One that was given up for its image volume does not count: see plan_queues.
+        variables.MAX_ATTEMPTS: str(max(queue.max_attempts + attempt.failures, attempt.attempt)),
         variables.FAILURES: str(attempt.failures or ""),
         variables.RETRIES_LEFT: str(attempt.retries_left or ""),
         variables.HISTORY: _history(attempt.history),
@@ -171,8 +198,15 @@ def _variables(attempt: Attempt, grace_seconds: int) -> list[dict[str, Any]]:
         variables.CACHE_MAX_GIB: f"{settings.cache.max_gib:g}" if settings.cache.max_gib else "",
         variables.CACHE_MAX_DAYS: f"{settings.cache.max_days:g}" if settings.cache.max_days else "",
         variables.POLL_SECONDS: f"{queue.poll_seconds:g}" if queue.poll_seconds else "",
+        variables.DOCKER_NOTES: "\n".join(docker_notes)[:_MAX_ANNOTATION],
         variables.QUEUED_AT: str(added_millis(attempt.added)),
         variables.HOME: attempt.home,
+        variables.CONNECT_SECONDS: f"{settings.connect_seconds:g}" if settings.connect_seconds else "",
+        variables.SIDECAR_QUIT_URL: settings.sidecar_quit_url
+        if queue.sidecar_quit_url is None
+        else queue.sidecar_quit_url,
+        variables.INJECTION: brought,
+        variables.INJECTION_NOTE: attempt.refused[:_MAX_NOTE] if brought else "",
         variables.CREATED_AT: str(round(attempt.now.timestamp() * 1000)),
         "CLEARML_API_HOST": settings.api_server_url or "",
         "CLEARML_WEB_HOST": settings.web_server_url or "",

@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+NOTE = "note"
+"""Word: why the settings that hold are not those of the file."""
+NAMESPACES = "namespaces"
+"""Word: where this instance makes Jobs or has some, separated by commas."""
+
 
 class Leadership(Protocol):
     """Asked before every round and every action."""
@@ -26,6 +31,14 @@ class Leadership(Protocol):
         """Up to `seconds` for the lead; whether we have it."""
         ...
 
+    def say(self, key: str, text: str) -> None:
+        """Leave word where the next leader and `podstrap status` find it, as soon as that goes."""
+        ...
+
+    def said(self, key: str) -> str:
+        """The word that was left last, by whichever leader; empty for none."""
+        ...
+
     def release(self) -> None:
         """Give the lead away at once, for a stop. Idempotent."""
         ...
@@ -40,6 +53,13 @@ class Alone:
     def wait(self, seconds: float) -> bool:  # noqa: ARG002
         """At once."""
         return True
+
+    def say(self, key: str, text: str) -> None:
+        """Nobody asks: the log has it."""
+
+    def said(self, key: str) -> str:  # noqa: ARG002
+        """Nothing."""
+        return ""
 
     def release(self) -> None:
         """Nothing to give."""

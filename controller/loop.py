@@ -18,6 +18,7 @@ from controller import job_template
 from controller.acting import perform
 from controller.actions import Action, CreateJob, FailQueued
 from controller.cluster.interface import Cluster, Refused
+from controller.observer import NOBODY, Observer
 from controller.plan import Plan, plan
 from controller.plan_queues import Render
 from controller.reading import Reader
@@ -39,11 +40,15 @@ class Round:
     """Actions performed or tried."""
     created: int = 0
     """Jobs made."""
+    refused: int = 0
+    """Jobs that the cluster did not take: put aside for a while, so the next round has their room for others."""
     living: int = 0
     unsettled: int = 0
     """Jobs that are over, their tasks not yet settled."""
     waiting: int = 0
     stuck: int = 0
+    namespaces: frozenset[str] = frozenset()
+    """Where there are Jobs."""
 
     @property
     def drained(self) -> bool:
@@ -65,12 +70,18 @@ class Loop:
     """Asked before each action: false ends the round, the rest is left to whoever may."""
     failed: set[str] = field(default_factory=set)
     """Tasks that ended failed while this controller saw to them."""
+    observer: Observer = NOBODY
 
     def __post_init__(self) -> None:
         self._reader = Reader(self.settings, self.session, self.cluster)
         self._minute_at = float("-inf")
         self._complaints: dict[str, str] = {}
         self._watched: set[str] = set()
+
+    def take(self, settings: Settings) -> None:
+        """Go on under other settings from the next round on."""
+        self.settings = settings
+        self._reader.take(settings)
 
     def round(self) -> Round:
         """One turn. Raises PodstrapError when the server or the cluster does not answer: then try again later."""
@@ -79,11 +90,13 @@ class Loop:
         decided = plan(state, self.settings, self.render)
         self._reader.learn(state, decided)
         self._count_failed(state, decided)
-        created = 0
+        self.observer.decided(state, self.settings, decided)
+        created, put_aside = 0, len(self._reader.refusals)
         for action in decided.actions:
             if not self.may_act():
                 break
             created += self._try(action) and isinstance(action, CreateJob)
+        refused = len(self._reader.refusals) - put_aside
         for telling in decided.tellings:
             if not self.may_act():
                 break
@@ -92,24 +105,30 @@ class Loop:
             self._minute_at = self.monotonic()
         living = sum(1 for job in state.jobs if not job.over)
         unsettled = len(state.jobs) - living - len(decided.settled)
-        return Round(len(decided.actions), created, living, unsettled, decided.waiting, decided.stuck)
+        where = frozenset(job.namespace for job in state.jobs if job.namespace and not job.vanished)
+        return Round(len(decided.actions), created, refused, living, unsettled, decided.waiting, decided.stuck, where)
 
     def _try(self, action: Action) -> bool:
         """Whether it was done."""
         key = f"{type(action).__name__} {action.task}"
+        result = "failed"
         try:
             perform(action, self.session, self.cluster)
             self._complaints.pop(key, None)
+            result = "done"
             return True
         except _OUTAGE:
             raise
         except Refused as error:
+            result = "refused"
             if isinstance(action, CreateJob):
                 until = self.now() + timedelta(seconds=_REFUSED_SECONDS)
                 self._reader.refusals[action.name] = Refusal(str(error), until)
             self._complain(key, action, error)
         except PodstrapError as error:
             self._complain(key, action, error)
+        finally:
+            self.observer.acted(action, result)
         return False
 
     def _complain(self, key: str, action: Action, error: PodstrapError) -> None:

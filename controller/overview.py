@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from clearml_api.models import Queue, Task
-from clearml_api.queues import find
-from controller import job_template
+from controller import job_template, queue_names
 from controller.diagnosis import diagnose
+from controller.injection import falls_back
 from controller.patience import given_up_at
 from controller.plan_queues import REFUSED, pausing
 from controller.reasons import REASONS, Cause
@@ -67,16 +67,20 @@ class Finding:
 def queue_rows(settings: Settings, queues: Sequence[Queue], jobs: Sequence[JobFacts]) -> list[QueueRow]:
     """In the settings' order."""
     rows = []
-    for name, policy in settings.queues.items():
-        queue = find(queues, name)
-        if queue is None:
-            rows.append(QueueRow(name, 0, 0, 0, policy.max_pods, "not on the server"))
-            continue
-        living = [job for job in jobs if job.queue == queue.id and not job.over]
-        running = sum(1 for job in living if job.running)
-        note = "paused" if policy.paused else ""
-        rows.append(QueueRow(name, len(queue.entries), len(living), running, policy.max_pods, note))
+    served, unused = queue_names.served(settings.queues, queues), queue_names.without_queue(settings.queues, queues)
+    for key, policy in settings.queues.items():
+        if key in unused:
+            rows.append(QueueRow(key, 0, 0, 0, policy.max_pods, unused[key]))
+        rows += [_queue_row(key, queue, policy, jobs) for own, queue in served if own == key]
     return rows
+
+
+def _queue_row(key: str, queue: Queue, policy: QueueSettings, jobs: Sequence[JobFacts]) -> QueueRow:
+    living = [job for job in jobs if job.queue == queue.id and not job.over]
+    running = sum(1 for job in living if job.running)
+    notes = ["paused"] if policy.paused else []
+    notes += [f"as {key}"] if key != queue.name else []
+    return QueueRow(queue.name, len(queue.entries), len(living), running, policy.max_pods, ", ".join(notes))
 
 
 def job_rows(jobs: Sequence[JobFacts], tasks: Mapping[str, Task], now: datetime) -> list[JobRow]:
@@ -137,8 +141,8 @@ def _queued(
         yield Finding("queue", "it stands in no queue: its pod has just claimed it, or it is about to be put back")
         return
     queue, position = found
-    name = queue.name if queue.name in settings.queues else queue.id
-    policy = settings.queues.get(name)
+    key = queue_names.key_of(settings.queues, queue.name, queue.id)
+    policy = settings.queues[key] if key is not None else None
     yield Finding("queue", f"place {position + 1} of {len(queue.entries)} in {queue.name!r}", stops=policy is None)
     if policy is None:
         yield Finding(
@@ -146,13 +150,13 @@ def _queued(
         )
         return
     if policy.paused:
-        yield Finding("limits", f"queue {name} is paused", stops=True)
+        yield Finding("limits", f"queue {queue.name} is paused", stops=True)
     if living:
         return
     entry = queue.entries[position]
     yield from _limits(queue, policy, settings, jobs)
     past = sorted((job for job in jobs if job.over and job.is_for(entry)), key=lambda job: job.attempt)
-    if pause := pausing(task, entry, past, policy, now):
+    if pause := pausing(task, entry, past, policy, now, falls_back=falls_back(settings, policy)):
         yield Finding("limits", pause, stops=True)
     yield from _template(task, queue, policy, settings, added=entry.added, now=now)
     if task.status_message.startswith(REFUSED):

@@ -12,7 +12,8 @@ round on the same facts gives the same actions, whoever was killed before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from controller import job_template
@@ -25,6 +26,7 @@ from controller.plan_jobs import SETTLED, doubtful, over
 from controller.plan_living import last_word, living, perhaps_moved
 from controller.plan_queues import Filling, Render
 from controller.plan_view import View
+from controller.reasons import Reason
 from controller.settings import Settings
 from controller.state import State
 
@@ -45,6 +47,8 @@ class Plan:
     """Queue entries whose template does not render: they wait for other settings."""
     starved: bool = False
     """A queue had room but none of the entries read can run, and there are more: read further."""
+    held: Mapping[tuple[str, Reason], int] = field(default_factory=dict)
+    """How many entries of a queue, by its name, get no Job as things are, and why."""
     tellings: tuple[Tell, ...] = ()
     """What is only told, after everything that is done."""
 
@@ -79,6 +83,7 @@ def plan(state: State, settings: Settings, render: Render = job_template.render)
         filling.waiting,
         filling.stuck,
         filling.starved,
+        filling.held,
         tuple(tellings[:MAX_TELLINGS]),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from clearml_api.models import Task
+from controller import injection
 from controller.actions import Action, Ping, StopJob, Tell
 from controller.diagnosis import diagnose
 from controller.notes import Note, StopMark, note_of
@@ -27,6 +28,11 @@ def living(view: View, job: JobFacts) -> Iterator[Action]:
     task = view.task(job)
     if why := _in_vain(view, job, task):
         yield StopJob(job.task, job, why)
+    elif task is not None and (why := _cannot_bring(view, job, task)):
+        text = f"waiting: the node's runtime takes no image volume ({why}); the next pod copies podstrap"
+        yield from say(task, Diagnosis(Reason.IMAGE_VOLUME_REFUSED, text))
+        refusal = f"{injection.REFUSED}{why}"
+        yield StopJob(job.task, job, refusal, StopMark(Reason.IMAGE_VOLUME_REFUSED, refusal))
     elif task is not None and (task.status == "queued" or (task.status == "in_progress" and holds(job, task))):
         yield from _in_its_time(view, job, task)
     elif note := untold(job, view.state.now):  # its task needs nothing of it; the Job's own Events are for the cluster
@@ -100,6 +106,14 @@ def _in_vain(view: View, job: JobFacts, task: Task | None) -> str:
     if not holds(job, task):
         return "its task runs elsewhere"
     return "its task is being aborted" if task.status_message == STOPPING else ""
+
+
+def _cannot_bring(view: View, job: JobFacts, task: Task) -> str:
+    """Why the runtime of a waiting pod's node does not mount our image, where another way may be taken."""
+    pod = job.last_pod
+    if task.status != "queued" or holds(job, task) or pod is None or pod.phase != "Pending":
+        return ""
+    return injection.refused(job) if injection.falls_back(view.settings, view.policy(job)) else ""
 
 
 def _began(job: JobFacts, task: Task) -> bool:

@@ -18,6 +18,7 @@ from clearml_api import queues, tasks
 from clearml_api.errors import QUEUE_NAME_TAKEN, ApiError
 from clearml_api.models import ENDED, Queue, Task
 from clearml_api.session import Session
+from controller import queue_names, rules
 from controller.acting import CALL
 from controller.cluster.interface import Cluster
 from controller.patience import overdue
@@ -42,6 +43,8 @@ MARGIN = 8
 _LOST_SECONDS = 5.0
 """A claim whose Job we have not seen for so long is one whose Job is gone."""
 _ALL_ENTRIES = 1_000_000
+_COUNTED = 10_000
+"""Entries of a queue that are counted once a minute, in the request that is made anyway."""
 _MOST_EXTRA = 100_000
 
 
@@ -64,8 +67,14 @@ class Reader:
         self._doubts: dict[str, tuple[object, datetime]] = {}
         self._said: dict[str, Diagnosis | None] = {}
         """Living Job uid -> why it waits, as of the last round."""
+        self._depths: dict[str, int] = {}
         self._extra = 0
         self.refusals: dict[str, Refusal] = {}
+
+    def take(self, settings: Settings) -> None:
+        """Read by other settings from now on. What is known of Jobs and tasks stays; what was refused is tried anew."""
+        self._settings = settings
+        self._queue_ids, self._missing, self.refusals = {}, set(), {}
 
     def read(self, now: datetime, *, minute: bool) -> State:
         """What is. Raises ClusterError and what clearml_api raises: then nothing is known and nothing is done."""
@@ -76,11 +85,13 @@ class Reader:
         if minute and cluster.home:
             self._look_for_lost(cluster.home, jobs, now)
         limit = self._limit(jobs)
-        found = self._queues(limit)
+        found = self._queues(limit, minute=minute)
         asked = frozenset(self._interesting(jobs, found, now, minute=minute))
-        known = tasks.get_all(self._session, asked, tasks.MANIFEST, bounds=CALL) if asked else {}
+        fields = (*tasks.MANIFEST, *(tasks.NAMES if rules.ask_names(self._settings) else ()))
+        known = tasks.get_all(self._session, asked, fields, bounds=CALL) if asked else {}
         self.refusals = {name: one for name, one in self.refusals.items() if one.until > now}
-        state = State(now, jobs, found, known, asked, refusals=self.refusals, home=cluster.home, minute=minute)
+        state = State(now, jobs, found, known, asked, refusals=self.refusals, home=cluster.home,
+                      injections=cluster.injections, minute=minute)  # fmt: skip
         state = replace(state, doubtful_since=self._times_doubts(state))
         if wants_places(state, timedelta(seconds=self._settings.orphan_grace_seconds)):
             everything = queues.get_all(self._session, max_entries=_ALL_ENTRIES, bounds=CALL)
@@ -129,27 +140,40 @@ class Reader:
         free = MAX_NEW_JOBS if most is None else max(0, min(MAX_NEW_JOBS, most - len(living)))
         return sum(1 for job in living if not job.running) + free + MARGIN + self._extra
 
-    def _queues(self, limit: int) -> tuple[QueueFacts, ...]:
-        """The settings' queues in one request: by their ids once all are known, else the listing of all."""
-        wanted = list(self._settings.queues)
-        ids = [self._queue_ids[name] for name in wanted if name in self._queue_ids]
-        listing = queues.get_all(self._session, ids if len(ids) == len(wanted) else (), max_entries=limit, bounds=CALL)
-        found = [self._facts(name, listing, limit) for name in wanted]
-        self._queue_ids = {queue.name: queue.id for queue in found if queue}
-        self._see_to_missing([name for name, queue in zip(wanted, found, strict=True) if queue is None])
-        return tuple(queue for queue in found if queue)
+    def _queues(self, limit: int, *, minute: bool) -> tuple[QueueFacts, ...]:
+        """The settings' queues in one request: by their ids once all are known, else the listing of all.
 
-    def _facts(self, name: str, listing: Iterable[Queue], limit: int) -> QueueFacts | None:
-        queue = queues.find(listing, name)
-        return QueueFacts(name, queue.id, queue.entries, len(queue.entries) < limit) if queue else None
+        With a pattern among the keys it is always the listing of all: so a new queue is served from the next poll on.
+        """
+        keys = list(self._settings.queues)
+        ids = [self._queue_ids[key] for key in keys if key in self._queue_ids]
+        most = max(limit, _COUNTED) if minute else limit
+        listing = queues.get_all(self._session, ids if len(ids) == len(keys) else (), max_entries=most, bounds=CALL)
+        served = queue_names.served(keys, listing)
+        self._queue_ids = {key: queue.id for key, queue in served if not queue_names.is_pattern(key)}
+        self._see_to_missing(queue_names.without_queue(keys, listing))
+        return tuple(self._facts(key, queue, limit, counted=minute) for key, queue in served)
 
-    def _see_to_missing(self, names: list[str]) -> None:
-        for name in names:
-            if self._settings.create_queues:
-                self._create(name)
-            elif name not in self._missing:
-                log.warning("queue-missing queue=%r hint='create it, or set createQueueIfNotExists: true'", name)
-        self._missing = set(names)
+    def _facts(self, key: str, queue: Queue, limit: int, *, counted: bool) -> QueueFacts:
+        depth = len(queue.entries)
+        if not counted and depth >= limit:
+            depth = max(depth, self._depths.get(queue.id, 0))
+        self._depths[queue.id] = depth
+        complete = len(queue.entries) < limit
+        key = "" if key == queue.name else key
+        return QueueFacts(queue.name, queue.id, queue.entries[:limit], complete, depth, key)
+
+    def _see_to_missing(self, keys: Mapping[str, str]) -> None:
+        """Keys whose settings hold for no queue: made where that may be, else told once."""
+        for key, why in keys.items():
+            if why != queue_names.MISSING:
+                if key not in self._missing:
+                    log.warning("queue-without-effect queue=%r why=%r", key, why)
+            elif self._settings.create_queues:
+                self._create(key)
+            elif key not in self._missing:
+                log.warning("queue-missing queue=%r hint='create it, or set createQueueIfNotExists: true'", key)
+        self._missing = set(keys)
 
     def _create(self, name: str) -> None:
         try:
@@ -177,7 +201,7 @@ class Reader:
                 yield job.task
         self._said = {job.uid: waiting(job) for job in living}
         for queue in found:
-            policy = self._settings.queues[queue.name]
+            policy = self._settings.queues[queue.settings_key]
             mine = sum(1 for job in living if job.queue == queue.id)
             room = MAX_NEW_JOBS if policy.max_pods is None else max(0, policy.max_pods - mine)
             free = [entry.task for entry in queue.entries if entry.task not in busy]
@@ -198,8 +222,8 @@ class Reader:
         return untold(job, now) is not None or overdue(job, self._policy(job), now) is not None
 
     def _policy(self, job: JobFacts) -> QueueSettings:
-        name = next((name for name, uid in self._queue_ids.items() if uid == job.queue), job.queue_name)
-        return self._settings.queues.get(name) or QueueSettings()
+        key = queue_names.key_of(self._settings.queues, job.queue_name, job.queue)
+        return QueueSettings() if key is None else self._settings.queues[key]
 
     def _times_doubts(self, state: State) -> dict[str, datetime]:
         by_uid = {job.uid: job for job in state.jobs}

@@ -64,6 +64,7 @@ class Reason(str, Enum):
     IMAGE_NAME_INVALID = "InvalidImageName"
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     CONTAINER_CREATE_ERROR = "ContainerCreateError"
+    IMAGE_VOLUME_REFUSED = "ImageVolumeRefused"
     VOLUME_NOT_MOUNTED = "VolumeNotMounted"
     SANDBOX_FAILED = "SandboxFailed"
     POD_WAITING = "PodWaiting"
@@ -147,6 +148,7 @@ REASONS: Mapping[Reason, About] = {
     Reason.IMAGE_NAME_INVALID: About(Stage.IMAGE, _CONFIG, "the image's name is not valid"),
     Reason.CONTAINER_CONFIG_ERROR: About(Stage.CONTAINER, _CONFIG, "a Secret, a ConfigMap or a key of one is missing"),
     Reason.CONTAINER_CREATE_ERROR: About(Stage.CONTAINER, _CONFIG, "the container cannot be created on its node"),
+    Reason.IMAGE_VOLUME_REFUSED: About(Stage.CONTAINER, _INFRASTRUCTURE, "the node mounts no image volume"),
     Reason.VOLUME_NOT_MOUNTED: About(Stage.CONTAINER, _CONFIG, "a volume of the pod cannot be mounted"),
     Reason.SANDBOX_FAILED: About(Stage.CONTAINER, _CONFIG, "the node cannot make the pod's sandbox (network, runtime)"),
     Reason.POD_WAITING: About(Stage.CONTAINER, _CONFIG, "the pod waits for something else"),

@@ -9,6 +9,7 @@ error into file, line, column and key; templates are looked at by `job_template_
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import metadata
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -19,12 +20,16 @@ from controller.settings_values import (
     ContainerPath,
     Engine,
     Flag,
+    Injection,
+    InjectionMethod,
     Installer,
     Limit,
+    LoopbackUrl,
     MaxPods,
     MissingPython,
     Model,
     Namespace,
+    PullPolicy,
     Seconds,
     ServerUrl,
     Template,
@@ -80,7 +85,8 @@ class Settings(Model):
     )
     queues: dict[str, QueueSettings] = Field(
         default_factory=dict,
-        description="Queue name or id -> its settings, in order of priority. A list of names is taken too.",
+        description="Queue name, id or pattern (`gpu-*`) -> its settings, in order of priority; a name wins over a "
+        "pattern. A list is taken too.",
     )
     base_pod_template: Template = Field(default_factory=dict, description="What every task's pod is made from.")
     rules: tuple[RuleSettings, ...] = Field(
@@ -118,7 +124,34 @@ class Settings(Model):
         None, alias="fileServerUrlReference", description="Files server as pods reach it; likewise."
     )
     bootstrap_command: tuple[str, ...] = Field(
-        ("podstrap", "bootstrap"), min_length=1, description="What a task's container executes."
+        ("podstrap", "bootstrap"), min_length=1, description="What a task's container executes in a baked image."
+    )
+    injection: Injection = Field(
+        "auto",
+        description="Whether podstrap is brought into a task's image: into all but those of bakedImages (auto), "
+        "always, or never: then the image must have it.",
+    )
+    baked_images: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="Patterns (* ? []) of images that have podstrap in them, besides our own podstrap/task*."
+    )
+    injection_method: InjectionMethod = Field(
+        "auto",
+        description="How it is brought: mounted from bootstrapImage (imageVolume: Kubernetes 1.35 and a runtime that "
+        "can), copied by an initContainer, or the first where it works, else the second (auto).",
+    )
+    bootstrap_image: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="The image that is brought; podstrap/bootstrap of the controller's own version when not set."
+    )
+    bootstrap_image_pull_policy: PullPolicy | None = Field(
+        None, description="When bootstrapImage is pulled; Kubernetes' own rule when not set."
+    )
+    connect_seconds: Seconds | None = Field(
+        None,
+        description="How long a pod tries to reach the ClearML server at its start (a mesh's sidecar may be later than "
+        "it) before it gives its place to another; 120 when not set.",
+    )
+    sidecar_quit_url: LoopbackUrl = Field(
+        "", description="Where a pod's end is told to a mesh's sidecar, by a POST; to nobody when empty."
     )
     work_path: ContainerPath = Field("/podstrap/work", description="Where pods see their own work folder.")
     cache: CacheSettings = Field(default_factory=lambda: CacheSettings(), description="The cache of pods.")
@@ -149,6 +182,11 @@ class Settings(Model):
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, strict=True)] = Field(
         3600, description="How long a finished Job stays to be looked at."
     )
+
+    @property
+    def injected_image(self) -> str:
+        """The image that holds our folder."""
+        return self.bootstrap_image or f"podstrap/bootstrap:{metadata.version('podstrap')}"
 
     def or_in(self, namespace: str) -> Settings:
         """The same, in this namespace where the file names none; with an empty one as it is."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,39 @@ def load(file: Path, *, own_namespace: Path = OWN_NAMESPACE) -> Settings:
 
     Where it names no namespace, that of the pod we run in is taken, if we run in one.
     """
-    settings = _settings(settings_yaml.read(file))
+    return in_own_namespace(_settings(settings_yaml.read(file)), own_namespace)
+
+
+def in_own_namespace(settings: Settings, own_namespace: Path = OWN_NAMESPACE) -> Settings:
+    """The same, in the namespace of the pod we run in, if we run in one and they name none."""
     try:
         return settings.or_in(own_namespace.read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError):
         return settings
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the settings' keys stand in their file."""
+
+    document: Document
+    prefix: Key = ()
+
+    @classmethod
+    def of(cls, file: Path) -> Places:
+        """Raises ConfigError where the file cannot be read."""
+        document = settings_yaml.read(file)
+        wrapped = isinstance(document.value, Mapping) and WRAPPER in document.value
+        return cls(document, (WRAPPER,) if wrapped else ())
+
+    def at(self, key: Key) -> str:
+        """`file:line:column` of a key; empty when it does not stand there."""
+        path = (*self.prefix, *key)
+        return self.document.at(path) if self.document.has(path) else ""
+
+    def nearest(self, key: Key) -> str:
+        """`file:line:column` of a key, or of what it would stand in."""
+        return self.document.at((*self.prefix, *key))
 
 
 def load_text(text: str, name: str = "settings") -> Settings:

@@ -10,7 +10,10 @@ from pydantic_core import PydanticCustomError
 from controller.settings_values import (
     Engine,
     Flag,
+    Injection,
+    InjectionMethod,
     Installer,
+    LoopbackUrl,
     MaxPods,
     MissingPython,
     Model,
@@ -82,6 +85,16 @@ class QueueSettings(Model):
     missing_python: MissingPython | None = Field(
         None, description="When an image lacks the Python that a task names; that of the whole file when not set."
     )
+    injection: Injection | None = Field(
+        None, description="Whether podstrap is brought into images; that of the whole file when not set."
+    )
+    injection_method: InjectionMethod | None = Field(
+        None, description="How it is brought; that of the whole file when not set."
+    )
+
+    sidecar_quit_url: LoopbackUrl | None = Field(
+        None, description="Where a pod's end is told to a mesh's sidecar; that of the whole file when not set."
+    )
 
     @property
     def max_pods(self) -> int | None:
@@ -94,9 +107,11 @@ class RuleCondition(Model):
 
     types: tuple[str, ...] = Field((), description="Task types: training, controller (a pipeline's), service, ...")
     tags: tuple[str, ...] = Field((), description="Tags, one of which the task has.")
-    projects: tuple[str, ...] = Field((), description="Ids of projects.")
-    users: tuple[str, ...] = Field((), description="Ids of the users who made the tasks.")
-    queues: tuple[str, ...] = Field((), description="Names of queues.")
+    projects: tuple[str, ...] = Field(
+        (), description="Projects by name (`Vision`, `Vision/Detect`) or id, each with its sub-projects."
+    )
+    users: tuple[str, ...] = Field((), description="Users who made the tasks, by name or id.")
+    queues: tuple[str, ...] = Field((), description="Names of queues, or patterns such as `gpu-*`.")
 
     @model_validator(mode="after")
     def _not_everything(self) -> RuleCondition:
@@ -113,3 +128,6 @@ class RuleSettings(Model):
         default_factory=dict, description="Laid over the queue's template; same keys as basePodTemplate."
     )
     engine: Engine | None = Field(None, description="Who prepares these tasks; the queue's when not set.")
+    injection: Injection | None = Field(
+        None, description="Whether podstrap is brought into these tasks' images; the queue's when not set."
+    )

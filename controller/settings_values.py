@@ -48,6 +48,20 @@ def server_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def loopback_url(text: str) -> str:
+    """An http URL on the pod's own loopback, without user, query or fragment. Empty: not set."""
+    if not text:
+        return text
+    try:
+        parts = urlsplit(text)
+        fits = parts.scheme == "http" and parts.netloc == f"{parts.hostname}:{parts.port}" and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits or parts.hostname != "127.0.0.1" or parts.query or parts.fragment:
+        raise PydanticCustomError("loopback_url", "http://127.0.0.1:PORT/PATH is wanted: a sidecar of the same pod")
+    return text
+
+
 def volume_source(source: dict[str, Any]) -> dict[str, Any]:
     """A Kubernetes volume without its name: exactly one source."""
     if len(source) != 1 or "name" in source:
@@ -68,9 +82,13 @@ Flag = Annotated[bool, Field(strict=True)]
 Namespace = Annotated[str, AfterValidator(dns_label)]
 ContainerPath = Annotated[str, AfterValidator(absolute_path)]
 ServerUrl = Annotated[str, AfterValidator(server_url)]
+LoopbackUrl = Annotated[str, AfterValidator(loopback_url)]
 Installer = Literal["uv", "pip"]
 Engine = Literal["podstrap", "clearml-agent"]
 MissingPython = Literal["install", "nearest", "fail"]
+Injection = Literal["auto", "always", "never"]
+InjectionMethod = Literal["auto", "imageVolume", "initContainer"]
+PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 NotNegative = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
 Limit = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 

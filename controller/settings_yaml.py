@@ -40,6 +40,15 @@ class Document:
             found = key.start_mark.line + 1, key.start_mark.column + 1
         return found
 
+    def has(self, path: Sequence[str | int]) -> bool:
+        """Whether a key stands at a path."""
+        node = self.root
+        for part in path:
+            if (place := _place(node, part)) is None:
+                return False
+            _, node = place
+        return True
+
     def at(self, path: Sequence[str | int]) -> str:
         """`file:line:column` of the key at a path."""
         line, column = self.position(path)

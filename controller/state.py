@@ -19,6 +19,8 @@ from protocol.names import added_millis
 from protocol.termination import TerminationMessage
 
 FINISHED_PHASES = ("Succeeded", "Failed")
+IMAGE_VOLUME, INIT_CONTAINER = "imageVolume", "initContainer"
+"""The ways to bring podstrap into an image that lacks it."""
 VANISHED = "Deleted"
 """The reason of the end of a Job that somebody deleted before its task was settled."""
 
@@ -34,6 +36,8 @@ class PodFacts:
     """Kubernetes' own: Pending, Running, Succeeded, Failed, Unknown."""
     node: str = ""
     created: datetime | None = None
+    scheduled: datetime | None = None
+    """When a node was chosen for it."""
     started: datetime | None = None
     finished: datetime | None = None
     deleting: bool = False
@@ -116,6 +120,11 @@ class JobFacts:
         return self.annotations.get(labels.QUEUE_NAME, "")
 
     @property
+    def injection(self) -> str:
+        """How podstrap was brought into its image: IMAGE_VOLUME, INIT_CONTAINER; empty for a baked one."""
+        return self.annotations.get(labels.INJECTION, "")
+
+    @property
     def added(self) -> int:
         """When its queue entry was added, milliseconds since the epoch; 0 when the label is damaged."""
         return _number(self.labels.get(labels.ADDED, ""))
@@ -176,6 +185,8 @@ class ClusterState:
     jobs: tuple[JobFacts, ...] = ()
     home: str = ""
     """This controller instance in this cluster, unlike any other in the world: the mark on the claims of its pods."""
+    injections: tuple[str, ...] = ()
+    """The ways in which podstrap can be brought into an image here, best first; none: it need not be."""
 
 
 @dataclass(frozen=True)
@@ -183,11 +194,20 @@ class QueueFacts:
     """A queue that the settings name, as far as it was read."""
 
     name: str
-    """Its name in the settings."""
+    """Its name on the server."""
     id: str
     entries: tuple[QueueEntry, ...] = ()
     complete: bool = True
     """Whether these are all entries."""
+    depth: int = 0
+    """How many entries it has, as far as was counted: never less than were read."""
+    key: str = ""
+    """Its key in the settings where that is not its name: an id or a pattern."""
+
+    @property
+    def settings_key(self) -> str:
+        """By which the settings name it."""
+        return self.key or self.name
 
 
 @dataclass(frozen=True)
@@ -224,6 +244,8 @@ class State:
     """Job name -> why the cluster does not take it."""
     home: str = ""
     """ClusterState.home."""
+    injections: tuple[str, ...] = ()
+    """ClusterState.injections."""
     minute: bool = False
     """The round that also does what is done once a minute."""
 

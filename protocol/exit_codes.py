@@ -8,14 +8,18 @@ sysexits.h: "temporary failure, try again". A task's own 75 leaves the pod as 1;
 from __future__ import annotations
 
 OK = 0
+"""Done."""
 FAILED = 1
+"""It could not be done; the error says why."""
 USAGE = 2
+"""The command line makes no sense."""
 DISRUPTED = 75
 """The infrastructure took the pod away; start the task again elsewhere."""
 
 DRAIN_TIMEOUT = 4
 """`controller --drain --timeout S`: the time was over before the queues were empty."""
 INTERRUPTED = 130
+"""Stopped (SIGTERM, SIGINT) before the queues were empty."""
 
 
 def of_process(returncode: int) -> int:

@@ -22,6 +22,8 @@ JOB_NAME = "batch.kubernetes.io/job-name"
 
 TASK_NAME = PREFIX + "task-name"
 """Annotation: the task's name as it is."""
+INJECTION = PREFIX + "injection"
+"""Annotation: how podstrap was brought into the task's image (imageVolume, initContainer); absent for a baked one."""
 TOLD = PREFIX + "told"
 """Annotation of a Job: the reason that the controller told last (controller/notes.py)."""
 STOPPED_BECAUSE = PREFIX + "stopped-because"

@@ -1,11 +1,13 @@
-"""Which Python runs the task: the one that it names if the image has it, else one that uv brings, else the nearest.
+"""Which Python runs the task: the one that it names if the image has it, else the same version of uv's or of
+podstrap's own, else the nearest; where the task names none the image's python3, else podstrap's own.
 
 As clearml-agent: the task's `script.binary`, unless `agent.ignore_requested_python_version`; then
 CLEARML_PYTHON_VER, `agent.python_binary`, `agent.default_python`, then the image's own. What uv downloads lies in the
 cache for all pods; UV_PYTHON_INSTALL_MIRROR and its kin are honoured. PODSTRAP_MISSING_PYTHON says what happens when
 the image lacks the version: `install` (and the nearest where that fails), `nearest`, or `fail`.
 
-Never the environment that bootstrap itself runs in: its packages are not the task's.
+Never the environment that bootstrap itself runs in: its packages are not the task's. The bare interpreter behind it
+may serve, as it does in an image without any.
 """
 
 from __future__ import annotations
@@ -73,7 +75,11 @@ def _missing(version: str, environ: Mapping[str, str], cache: Path, programs: Pr
 
     policy = environ.get(names.MISSING_PYTHON, "") or "install"
     if policy == "install":
-        found = pythons.installed(version, cache) or pythons.install(version, environ, cache, programs, tell)
+        found = (
+            pythons.installed(version, cache)
+            or _own(version)
+            or pythons.install(version, environ, cache, programs, tell)
+        )
         if found is not None:
             return found
     if policy == "fail":
@@ -87,7 +93,17 @@ def _missing(version: str, environ: Mapping[str, str], cache: Path, programs: Pr
 
 
 def _any(environ: Mapping[str, str]) -> Path:
-    return _on_path("python3", environ) or Path(getattr(sys, "_base_executable", "") or sys.executable)
+    return _on_path("python3", environ) or _behind_ours()
+
+
+def _own(version: str) -> Path | None:
+    """The Python behind our own environment, where it is of that version: nothing needs to be fetched."""
+    found = _behind_ours()
+    return found if version == f"{sys.version_info[0]}.{sys.version_info[1]}" and os.access(found, os.X_OK) else None
+
+
+def _behind_ours() -> Path:
+    return Path(getattr(sys, "_base_executable", "") or sys.executable)
 
 
 def _own_version(version: str, environ: Mapping[str, str]) -> Path | None:

@@ -26,9 +26,21 @@ def folder_of(cache: Path) -> Path:
     return cache / "pythons"
 
 
+def libc(root: Path = Path("/")) -> str:
+    """The image's C library as uv calls it, told by its loader: `gnu`, `musl`, or empty where there is none."""
+    for name, loader in (
+        ("gnu", "lib*/ld-linux*.so.*"),
+        ("gnu", "lib/*/ld-linux*.so.*"),
+        ("musl", "lib/ld-musl-*.so.1"),
+    ):
+        if any(root.glob(loader)):
+            return name
+    return ""
+
+
 def installed(version: str, cache: Path) -> Path | None:
-    """A Python that uv brought before."""
-    found = sorted(folder_of(cache).glob(f"*-{version}.*/bin/python{version}"))
+    """A Python that uv brought before, for an image with this one's C library: pods of all images share the cache."""
+    found = sorted(folder_of(cache).glob(f"*-{version}.*-{libc() or 'none'}/bin/python{version}"))
     return found[-1] if found and os.access(found[-1], os.X_OK) else None
 
 
@@ -38,14 +50,18 @@ def install(version: str, environ: Mapping[str, str], cache: Path, programs: Pro
 
     if environ.get("UV_PYTHON_DOWNLOADS", "").lower() in ("never", "manual"):
         return None
+    kind = libc()
+    if not kind:
+        tell(f"the image has no python{version}, and no C library by which one that uv brings could run")
+        return None
     folder = folder_of(cache)
-    failed = folder / f".failed-{version}"
+    failed = folder / f".failed-{version}-{kind}"
     with contextlib.suppress(OSError):
         if 0 <= time.time() - failed.stat().st_mtime < _TRY_AGAIN_SECONDS:
             return None
     tell(f"the image has no python{version}: uv installs it into the cache")
     command: list[str | Path] = [find_uv(), "python", "install", "--no-bin", "--install-dir", folder, "--", version]
-    own = {"UV_CACHE_DIR": str(downloads(cache, "uv")), "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+    own = {"UV_CACHE_DIR": str(downloads(cache, "uv")), "UV_NO_PROGRESS": "1", "NO_COLOR": "1", "UV_LIBC": kind}
     kept = {name: value for name, value in environ.items() if value or not name.startswith("UV_")}
     try:
         programs.run(command, environ={**kept, **own}, seconds=_INSTALL_SECONDS)

@@ -10,7 +10,7 @@ The rules both keep:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from controller.state import ClusterState, JobFacts, PodFacts
@@ -24,6 +24,11 @@ class ClusterError(PodstrapError):
 
 class Refused(ClusterError):
     """The cluster understood the manifest and does not take it (invalid, forbidden, over quota)."""
+
+    def __init__(self, message: str, *, causes: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.causes = causes
+        """Field of the manifest and what is wrong with it, as far as the cluster tells."""
 
 
 class NameTaken(ClusterError):
@@ -39,6 +44,10 @@ class Cluster(Protocol):
 
     def create(self, manifest: Mapping[str, Any]) -> bool:
         """Make a Job. False when this very Job (by its labels) exists already. Raises Refused, NameTaken."""
+        ...
+
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """Whether such a Job would be taken, without making it. Raises Refused when not, ClusterError when unknown."""
         ...
 
     def stop(self, job: JobFacts, mark: str = "") -> None:
@@ -65,6 +74,13 @@ class Cluster(Protocol):
 
     def delete(self, job: JobFacts) -> None:
         """Remove the Job of this uid and its pods. Idempotent."""
+        ...
+
+    def cover(self, namespaces: Iterable[str]) -> None:
+        """See the Jobs of these namespaces from now on too; those of earlier ones may live, and stay seen.
+
+        Raises ClusterError, nothing changed, where one cannot be seen.
+        """
         ...
 
     def wait(self, seconds: float) -> bool:

@@ -14,15 +14,16 @@ from typing import Any
 
 import msgspec
 
+from controller import injection
 from controller.cluster.interface import ClusterError, NameTaken, Refused, same_job
 from controller.cluster.kube_events import Events
-from controller.cluster.kube_objects import Job, Pod, job_facts
+from controller.cluster.kube_objects import Job, Pod, Version, job_facts
 from controller.cluster.kube_store import Store
 from controller.cluster.kube_watch import Watch
 from controller.cluster.kube_why import Explainer
 from controller.cluster.kubernetes import PATCH, Api, ApiError, jobs_path, pods_path
 from controller.job_template_keys import CONTAINER
-from controller.state import ClusterState, JobFacts, PodFacts
+from controller.state import IMAGE_VOLUME, INIT_CONTAINER, ClusterState, JobFacts, PodFacts
 from protocol import labels
 
 log = logging.getLogger("podstrap.controller")
@@ -31,6 +32,9 @@ _PATIENCE_SECONDS = 20.0
 """A watch that fails for longer than this makes a snapshot unusable."""
 _FIRST_SYNC_SECONDS = 30.0
 _LOG_BYTES = 32 * 1024
+_NO_VOLUME_TYPE = "must specify a volume type"
+"""What an API server says of an image volume when its feature gate is off: it drops the field unseen."""
+_GATE_OFF = "this API server takes no image volumes: the Job is made with an init container in the next round"
 
 
 class KubernetesCluster:
@@ -45,17 +49,34 @@ class KubernetesCluster:
         self._changed = threading.Event()
         self._store = Store(self._changed)
         self._explainer = Explainer(api)
+        self._injections: tuple[str, ...] = ()
         selector = ",".join(
             f"{key}={value}"
             for key, value in ((labels.MANAGED_BY, labels.MANAGED_BY_VALUE), (labels.CONTROLLER, instance))
         )
+        self._selector = selector
         self._watches: list[Watch[Any]] = []
+        self._covered: set[str] = set()
+        self._watch(namespaces)
+
+    def cover(self, namespaces: Iterable[str]) -> None:
+        """Watch these too, once they have been listed: a namespace without a Role must not blind all others."""
+        new = set(namespaces) - self._covered
+        for namespace in sorted(new):
+            for path in (pods_path(namespace), jobs_path(namespace)):
+                self._api.request("GET", path, {"labelSelector": self._selector, "limit": 1})
+        self._watch(new)
+
+    def _watch(self, namespaces: Iterable[str]) -> None:
+        begun: list[Watch[Any]] = []
         for namespace in sorted(set(namespaces)):
             pods, jobs = self._store.pods(namespace), self._store.jobs(namespace)
-            self._watches.append(Watch(api, pods_path(namespace), selector, Pod, pods))
-            self._watches.append(Watch(api, jobs_path(namespace), selector, Job, jobs))
-        for watch in self._watches:
+            begun.append(Watch(self._api, pods_path(namespace), self._selector, Pod, pods))
+            begun.append(Watch(self._api, jobs_path(namespace), self._selector, Job, jobs))
+            self._covered.add(namespace)
+        for watch in begun:
             watch.start()
+        self._watches += begun
 
     def close(self) -> None:
         """Stop watching."""
@@ -71,7 +92,8 @@ class KubernetesCluster:
                 raise ClusterError(f"the state of the cluster is not known: {why}")
         self._changed.clear()
         self._explainer.look()
-        return ClusterState(tuple(self._explainer.explained(job) for job in self._store.facts()), self._home)
+        jobs = tuple(self._explainer.explained(job) for job in self._store.facts())
+        return ClusterState(jobs, self._home, self._ways_to_inject())
 
     def create(self, manifest: Mapping[str, Any]) -> bool:
         """POST, strict about unknown fields. Raises Refused with the server's words, NameTaken, ClusterError."""
@@ -81,11 +103,19 @@ class KubernetesCluster:
         except ApiError as error:
             if error.status == 409 and error.reason == "AlreadyExists":
                 return self._exists(namespace, name, manifest)
-            if error.status in (400, 403, 404, 409, 413, 422):
-                raise Refused(_refusal(error, namespace)) from error
-            raise
+            if self._takes_no_image_volumes(error, manifest):
+                raise ClusterError(f"{_GATE_OFF}: {error.said}") from error
+            raise _refused(error, namespace) from error
         self._store.created(job_facts(msgspec.json.decode(raw, type=Job)))
         return True
+
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """The same POST as a dry run: schema, validation and admission look at it, nothing is stored."""
+        namespace = str(manifest["metadata"]["namespace"])
+        try:
+            self._api.request("POST", jobs_path(namespace), {"fieldValidation": "Strict", "dryRun": "All"}, manifest)
+        except ApiError as error:
+            raise _refused(error, namespace) from error
 
     def stop(self, job: JobFacts, mark: str = "") -> None:
         """`spec.suspend`: its controller deletes its pods and makes no new ones; the object stays."""
@@ -134,6 +164,27 @@ class KubernetesCluster:
             return ""
         return raw.decode("utf-8", "replace")
 
+    def _ways_to_inject(self) -> tuple[str, ...]:
+        """Asked once; a server that does not tell its version gets what every version can."""
+        if not self._injections:
+            try:
+                version = msgspec.json.decode(self._api.request("GET", "/version"), type=Version).number
+            except ApiError as error:
+                if error.status not in (401, 403, 404):
+                    raise  # it is busy: nothing is known yet
+                log.warning("no-version error=%r why='image volumes are not used'", str(error))
+                version = (0, 0)
+            self._injections = injection.offered(version)
+        return self._injections
+
+    def _takes_no_image_volumes(self, error: ApiError, manifest: Mapping[str, Any]) -> bool:
+        """Learned from its answer, for this controller's life; the next one learns it anew."""
+        asked = (manifest["metadata"].get("annotations") or {}).get(labels.INJECTION) == IMAGE_VOLUME
+        if error.status != 422 or not asked or _NO_VOLUME_TYPE not in error.said:
+            return False
+        self._injections = (INIT_CONTAINER,)
+        return True
+
     def _exists(self, namespace: str, name: str, manifest: Mapping[str, Any]) -> bool:
         try:
             raw = self._api.request("GET", jobs_path(namespace, name))
@@ -157,6 +208,13 @@ class KubernetesCluster:
             if error.status not in (404, 409):
                 raise
             return b""
+
+
+def _refused(error: ApiError, namespace: str) -> ClusterError:
+    """Refused where the answer is about the manifest; else the error as it is."""
+    if error.status not in (400, 403, 404, 409, 413, 422):
+        return error
+    return Refused(_refusal(error, namespace), causes=error.causes)
 
 
 def _refusal(error: ApiError, namespace: str) -> str:

@@ -25,6 +25,7 @@ import msgspec
 from controller.cluster.interface import ClusterError
 from controller.cluster.kubernetes import Api, ApiError, leases_path
 from controller.cluster.lease_name import lease_name
+from controller.leader import NAMESPACES, NOTE
 from protocol import labels
 from protocol.errors import ConfigError
 
@@ -32,6 +33,7 @@ log = logging.getLogger("podstrap.controller")
 
 SERVER = labels.PREFIX + "server"
 """Annotation: the ClearML API server that this instance serves."""
+WORDS = (NOTE, NAMESPACES)
 LEASE_SECONDS = 15.0
 """A leader that was killed is followed after this long."""
 _RENEW_DEADLINE_SECONDS = 10.0
@@ -65,6 +67,10 @@ class Lease:
         self._seen: tuple[str, float] = ("", float("-inf"))
         """The version last seen of the Lease, and when it was first seen."""
         self._trouble = ""
+        self._words: dict[str, str] = {}
+        """Annotation -> text: what the leader says, and at first what the last one said."""
+        self._to_write = False
+        self._led = False
         self._change = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"lease {self.name}", daemon=True)
@@ -99,6 +105,16 @@ class Lease:
             self._change.wait_for(lambda: self.leading or self._stopping, seconds)
         return self.leading
 
+    def say(self, key: str, text: str) -> None:
+        with self._change:
+            if self._words.get(labels.PREFIX + key, "") != text:
+                self._words[labels.PREFIX + key] = text
+                self._to_write = True
+                self._change.notify_all()
+
+    def said(self, key: str) -> str:
+        return self._words.get(labels.PREFIX + key, "")
+
     def release(self) -> None:
         with self._change:
             if self._stopping:
@@ -124,7 +140,7 @@ class Lease:
             with self._change:
                 self._change.notify_all()
                 pause = _RENEW_EVERY_SECONDS if self.leading else _LOOK_EVERY_SECONDS
-                self._change.wait_for(lambda: self._stopping, pause)
+                self._change.wait_for(lambda: self._stopping or (self._to_write and self.leading), pause)
 
     def _step(self) -> None:
         """Look; renew or take it where that is due."""
@@ -147,7 +163,12 @@ class Lease:
         if new:
             spec["acquireTime"] = now
             spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + 1
-        annotations = {**(lease["metadata"].get("annotations") or {}), SERVER: self._server}
+        found = lease["metadata"].get("annotations") or {}
+        with self._change:
+            if new or not self._led:  # what the last leader said holds until this one says otherwise
+                self._led = True
+                self._words = {key: text for key, text in found.items() if key.removeprefix(labels.PREFIX) in WORDS}
+            annotations, self._to_write = {**found, **self._words, SERVER: self._server}, False
         body = {**lease, "metadata": {**lease["metadata"], "annotations": annotations}, "spec": spec}
         try:
             written = self._put(body)
@@ -203,6 +224,17 @@ class Lease:
             self._api.request("PUT", path, None, body, read_seconds=_READ_SECONDS)
         )
         return written
+
+
+def note_of(api: Api, namespace: str, instance: str) -> str:
+    """What the leader of an instance last said; empty when nothing, or nobody could be asked."""
+    try:
+        raw = api.request("GET", leases_path(namespace, lease_name(instance)), read_seconds=_READ_SECONDS)
+    except ClusterError as error:
+        log.debug("no-lease error=%r", str(error))
+        return ""
+    annotations = (msgspec.json.decode(raw).get("metadata") or {}).get("annotations") or {}
+    return str(annotations.get(labels.PREFIX + NOTE, ""))
 
 
 def _now() -> str:

@@ -6,6 +6,7 @@ Kubernetes' own: https://kubernetes.io/docs/reference/kubernetes-api/workload-re
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -19,7 +20,7 @@ from protocol import labels
 
 T = TypeVar("T")
 
-_KEPT_ANNOTATIONS = (labels.QUEUE_NAME, labels.TOLD, labels.STOPPED_BECAUSE)
+_KEPT_ANNOTATIONS = (labels.QUEUE_NAME, labels.INJECTION, labels.TOLD, labels.STOPPED_BECAUSE)
 _SAYS_NOTHING = ("", "Error", "Completed", "ContainerStatusUnknown")
 """Reasons of a container beside which the pod's own says more."""
 _MESSAGE_LENGTH = 4096
@@ -189,6 +190,19 @@ class Incident(msgspec.Struct):
     eventTime: datetime | None = None
 
 
+class Version(msgspec.Struct):
+    """What /version answers; a provider may write `35+`."""
+
+    major: str = ""
+    minor: str = ""
+
+    @property
+    def number(self) -> tuple[int, int]:
+        """(0, 0) when it does not say."""
+        major, minor = (re.match(r"\d+", text) for text in (self.major, self.minor))
+        return (int(major[0]), int(minor[0])) if major and minor else (0, 0)
+
+
 def job_facts(job: Job) -> JobFacts:
     """The Job without its pods. `pods_unseen` counts what its controller knows of, in `active` and `terminating`."""
     meta = job.metadata
@@ -240,6 +254,7 @@ def pod_facts(pod: Pod) -> PodFacts:
         phase=sys.intern(status.phase),
         node=sys.intern(pod.spec.nodeName),
         created=meta.creationTimestamp,
+        scheduled=_scheduled(status),
         started=began,
         finished=_finished(status, ended, disruption),
         deleting=meta.deletionTimestamp is not None,
@@ -301,6 +316,11 @@ def _waiting(status: PodStatus, state: ContainerState) -> Waiting:
         if init.state.waiting and init.state.waiting.reason not in ("", "PodInitializing"):
             return Waiting(init.state.waiting.reason, f"init container {init.name}: {init.state.waiting.message}")
     return state.waiting or Waiting()
+
+
+def _scheduled(status: PodStatus) -> datetime | None:
+    found = (one for one in status.conditions if one.type == "PodScheduled" and one.status == "True")
+    return next((one.lastTransitionTime for one in found), None)
 
 
 def _finished(status: PodStatus, ended: Terminated | None, disruption: Condition | None) -> datetime | None:

@@ -41,12 +41,14 @@ class Store:
 
     def jobs(self, namespace: str) -> JobsOf:
         """The side of a namespace's watch of Jobs."""
-        self._jobs[namespace] = {}
+        with self._lock:
+            self._jobs[namespace] = {}
         return JobsOf(self, namespace)
 
     def pods(self, namespace: str) -> PodsOf:
         """The side of a namespace's watch of pods."""
-        self._pods[namespace] = {}
+        with self._lock:
+            self._pods[namespace] = {}
         return PodsOf(self, namespace)
 
     def created(self, job: JobFacts) -> None:

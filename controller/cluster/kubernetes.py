@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,17 +36,34 @@ _THROTTLED_SECONDS = 10.0
 _MOST_CONNECTIONS = 32
 _MESSAGE_BYTES = 64 * 1024
 PATCH = "application/merge-patch+json"
+_GROUP = re.compile(r"^/(api/[^/]+/|apis/[^/]+/[^/]+/)?")
+
+
+Causes = tuple[tuple[str, str], ...]
+"""What is wrong with an object: field and words, as far as the server tells."""
 
 
 class ApiError(ClusterError):
     """The API server answered with a status that is no success."""
 
-    def __init__(self, status: int, reason: str, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, status: int, reason: str, message: str, *, retry_after: float | None = None, causes: Causes = ()
+    ) -> None:
         super().__init__(f"Kubernetes says {status} {reason}: {message}")
+        self.causes = causes
         self.status = status
         self.reason = reason
         self.said = message
         self.retry_after = retry_after
+
+
+class _Cause(msgspec.Struct):
+    field: str = ""
+    message: str = ""
+
+
+class _Details(msgspec.Struct):
+    causes: list[_Cause] | None = None
 
 
 class _Status(msgspec.Struct):
@@ -54,6 +72,7 @@ class _Status(msgspec.Struct):
     message: str = ""
     reason: str = ""
     code: int = 0
+    details: _Details | None = None
 
 
 class Api:
@@ -68,6 +87,8 @@ class Api:
         self._lock = threading.Lock()
         self._client = _load(kubeconfig, context)
         self._served_namespace = _namespace_of(kubeconfig, context)
+        self.on_request: Callable[[str, str, str, float], None] | None = None
+        """Told of each request: verb, resource, status (or `unanswered`, `broken`), seconds until the answer began."""
 
     @property
     def host(self) -> str:
@@ -142,7 +163,8 @@ class Api:
         headers: Mapping[str, str], read_seconds: float,
     ) -> Iterator[Any]:  # fmt: skip
         client = self._client
-        response = None
+        response, began, took = None, time.monotonic(), None
+        status = "unanswered"
         try:
             response = client.rest_client.pool_manager.request(
                 method,
@@ -154,10 +176,14 @@ class Api:
                 redirect=False,
                 preload_content=False,
             )
+            took, status = time.monotonic() - began, str(response.status)
             yield response
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            status = "broken" if response is not None else status
             raise _Broken(f"the Kubernetes API server {self.host} does not answer ({path}): {error}") from error
         finally:
+            if self.on_request:
+                self.on_request(*call_of(method, path, query), status, took or time.monotonic() - began)
             if response is not None:  # one that was read to its end has given its connection back by now
                 response.close()
                 response.release_conn()
@@ -228,7 +254,20 @@ def _error_of(response: Any) -> ApiError:
         retry_after = float(said) if said.isascii() and said.isdigit() else 1.0
     elif response.status == 429:
         retry_after = 1.0
-    return ApiError(response.status, status.reason or str(response.reason), status.message, retry_after=retry_after)
+    causes = tuple((one.field, one.message) for one in (status.details and status.details.causes) or ())
+    reason = status.reason or str(response.reason)
+    return ApiError(response.status, reason, status.message, retry_after=retry_after, causes=causes)
+
+
+def call_of(method: str, path: str, query: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Verb and resource of a request, as Role and audit log call them: `list` `jobs`, `get` `pods/log`."""
+    _, inside, below = path.partition("/namespaces/")
+    parts = below.split("/")[1:] if inside else _GROUP.sub("", path).split("/")
+    resource, name, inner = (*parts[:3], "", "", "")[:3]
+    verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(method, "get")
+    if verb == "get" and not name:
+        verb = "watch" if query and query.get("watch") else "list"
+    return verb, "/".join(one for one in (resource, inner) if one) or "other"
 
 
 def jobs_path(namespace: str, name: str = "") -> str:

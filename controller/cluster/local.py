@@ -14,17 +14,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from controller.cluster.interface import ClusterError, NameTaken, Refused, same_job
-from controller.cluster.local_files import Files, JobRecord, PodRecord, hold, read, write
-from controller.cluster.local_pod import NODE, CannotStart, container_of, memory_limit, outer_environment
+from controller.cluster.interface import ClusterError, NameTaken, same_job
+from controller.cluster.local_facts import LOST, Ended, job_facts, pod_facts, write_exit
+from controller.cluster.local_files import Files, JobRecord, PodRecord, hold, new_pod, read, record_of, write
+from controller.cluster.local_pod import CannotStart, container_of, outer_environment
 from controller.cluster.local_rules import end_of
 from controller.state import ClusterState, JobEnd, JobFacts, PodFacts
 from protocol import environment as names
@@ -34,18 +32,6 @@ _SHIM = Path(__file__).with_name("shim.py")
 _GRACE_SECONDS = 30
 _LONGEST_BACKOFF_SECONDS = 1.0
 _LOG_TAIL_BYTES = 64 * 1024
-_LOST = "NodeLost"
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """A line of a pod's `exit` file."""
-
-    code: int
-    signal: int
-    at: float
-    reason: str
-    message: str
 
 
 class LocalCluster:
@@ -78,7 +64,7 @@ class LocalCluster:
 
     def create(self, manifest: Mapping[str, Any]) -> bool:
         """Take the Job; its pod starts before this returns."""
-        job = _record(manifest, self._clock())
+        job = record_of(manifest, self._clock())
         with self._locked():
             known = self._files.job(job.namespace, job.name)
             if known is None:
@@ -124,6 +110,12 @@ class LocalCluster:
                     log.seek(max(0, file.stat().st_size - _LOG_TAIL_BYTES))
                     return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
         return ""
+
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """Processes of this machine use little of a manifest: nobody judges the rest."""
+
+    def cover(self, namespaces: Iterable[str]) -> None:
+        """All are seen: they are names only."""
 
     def wait(self, seconds: float) -> bool:
         """Until a pod ends or something is due; woken by the kernel, not by polling."""
@@ -195,7 +187,7 @@ class LocalCluster:
 
     def _next(self, job: JobRecord, pods: list[PodRecord]) -> set[str]:
         """No pod of an unfinished Job lives: it ends, or makes its next pod."""
-        facts = [self._pod_facts(job, pod) for pod in pods]
+        facts = [pod_facts(self._files, job, pod) for pod in pods]
         end = end_of(job.spec, facts) if facts else None
         self._pass_deadline(job)
         if job.failing and not (end and end.succeeded):
@@ -211,7 +203,7 @@ class LocalCluster:
         if wait := self._backoff(facts):
             self._due = min(self._due, self._clock() + wait)
             return set()
-        pod = _new_pod(job, len(pods), self._clock())
+        pod = new_pod(job, len(pods), self._clock())
         self._files.add(pod)
         living = {pod.uid} if self._lives(job, pod) else set()
         self._watch(living)
@@ -262,7 +254,7 @@ class LocalCluster:
             if (folder / "started").exists():
                 return not self._bury(pod)
             if (folder / "taken").exists():
-                _write_exit(folder, _Ended(137, 9, self._clock(), "Deleted", "deleted before it started"))
+                write_exit(folder, Ended(137, 9, self._clock(), "Deleted", "deleted before it started"))
                 return False
             return self._start(job, pod, lock)
         finally:
@@ -274,8 +266,8 @@ class LocalCluster:
         try:
             container = container_of(job, pod, self._files, self._secrets, self._environ)
         except CannotStart as error:
-            ended = _Ended(128, 0, self._clock(), "CreateContainerConfigError", str(error))
-            _write_exit(folder, ended)
+            ended = Ended(128, 0, self._clock(), "CreateContainerConfigError", str(error))
+            write_exit(folder, ended)
             return False
         grace = job.pod_spec.get("terminationGracePeriodSeconds")
         grace = _GRACE_SECONDS if grace is None else grace
@@ -299,7 +291,7 @@ class LocalCluster:
             self._due = self._clock() + 0.05
             return False
         message = "the process above the pod vanished"
-        _write_exit(self._files.folder(pod.uid), _Ended(137, 9, self._clock(), _LOST, message))
+        write_exit(self._files.folder(pod.uid), Ended(137, 9, self._clock(), LOST, message))
         return True
 
     def _take(self, pod_uid: str, disruption: str) -> None:
@@ -330,99 +322,11 @@ class LocalCluster:
         known = self._ended.get(job.uid)
         if known and (known.stopped, known.deleting) == (job.stopped, job.deleting):
             return known
-        metadata = job.manifest["metadata"]
-        end = job.end
-        return JobFacts(
-            name=job.name,
-            uid=job.uid,
-            namespace=job.namespace,
-            labels=metadata.get("labels") or {},
-            annotations=metadata.get("annotations") or {},
-            created=_moment(job.created),
-            end=JobEnd(end["succeeded"], end["reason"], end["message"], _moment(end["at"])) if end else None,
-            stopped=job.stopped,
-            deleting=job.deleting,
-            pods=tuple(self._pod_facts(job, pod) for pod in pods),
-        )
-
-    def _pod_facts(self, job: JobRecord, pod: PodRecord) -> PodFacts:
-        folder = self._files.folder(pod.uid)
-        started, taken = read(folder / "started").split(), folder / "taken"
-        ended = _read_exit(folder)
-        phase = "Running" if started else "Pending"
-        if ended:
-            phase = "Failed" if ended.code else "Succeeded"
-        disruption = read(taken)
-        if ended and ended.reason == _LOST:
-            disruption = "DeletionByPodGC"
-        return PodFacts(
-            name=pod.name,
-            uid=pod.uid,
-            namespace=pod.namespace,
-            phase=phase,
-            node=NODE,
-            created=_moment(pod.created),
-            started=_moment(float(started[2])) if started else None,
-            finished=_moment(ended.at) if ended else None,
-            deleting=taken.exists(),
-            exit_code=ended.code if ended else None,
-            signal=ended.signal or None if ended else None,
-            reason=ended.reason if ended else "",
-            message=ended.message if ended else "",
-            termination=read(folder / "termination"),
-            disruption=disruption,
-            waiting_reason="" if started or ended else "ContainerCreating",
-            memory_limit=memory_limit(job),
-        )
-
-
-def _record(manifest: Mapping[str, Any], now: float) -> JobRecord:
-    try:
-        metadata = manifest["metadata"]
-        if manifest["kind"] != "Job" or not manifest["spec"]["template"]["spec"]["containers"]:
-            raise Refused(f"a Job with a container is wanted, not {manifest['kind']!r}")
-        name, namespace = str(metadata["name"]), str(metadata.get("namespace") or "default")
-    except (KeyError, TypeError) as error:
-        raise Refused(f"the manifest is no whole Job: {error!r} is missing") from error
-    if not all(part and set(part) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for part in (name, namespace)):
-        raise Refused(f"{namespace}/{name}: names are lower-case letters, digits and '-'")
-    return JobRecord(name, namespace, str(uuid4()), now, dict(manifest))
-
-
-def _new_pod(job: JobRecord, number: int, now: float) -> PodRecord:
-    metadata = job.manifest["spec"]["template"].get("metadata") or {}
-    own = {labels.JOB_UID: job.uid, labels.JOB_NAME: job.name, "job-name": job.name}
-    uid = str(uuid4())
-    return PodRecord(
-        name=f"{job.name[:57]}-{uid[:5]}",
-        uid=uid,
-        job_uid=job.uid,
-        namespace=job.namespace,
-        created=now,
-        number=number,
-        labels={**(metadata.get("labels") or {}), **own},
-        annotations=dict(metadata.get("annotations") or {}),
-    )
+        return job_facts(self._files, job, pods)
 
 
 def _deadline_words(job: JobRecord) -> str:
     return f"it ran longer than activeDeadlineSeconds {job.spec.get('activeDeadlineSeconds')}"
-
-
-def _write_exit(folder: Path, ended: _Ended) -> None:
-    write(folder / "exit", f"{ended.code} {ended.signal} {ended.at} {ended.reason} {ended.message}")
-
-
-def _read_exit(folder: Path) -> _Ended | None:
-    words = read(folder / "exit").split(maxsplit=4)
-    if len(words) < 3:
-        return None
-    code, number, at = int(words[0]), int(words[1]), float(words[2])
-    if len(words) > 3:
-        return _Ended(code, number, at, words[3], words[4] if len(words) > 4 else "")
-    if error := read(folder / "start-error"):
-        return _Ended(code, number, at, "StartError", error)
-    return _Ended(code, number, at, "Error" if code else "Completed", "")
 
 
 def _processes_with(mark: bytes) -> Iterator[int]:
@@ -432,7 +336,3 @@ def _processes_with(mark: bytes) -> Iterator[int]:
             with suppress(OSError):
                 if mark in (entry / "environ").read_bytes().split(b"\0"):
                     yield int(entry.name)
-
-
-def _moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, timezone.utc)

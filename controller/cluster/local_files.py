@@ -12,12 +12,15 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from controller.cluster.interface import Refused
+from protocol import labels
 
 
 @dataclass
@@ -178,3 +181,34 @@ def hold(file: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def record_of(manifest: Mapping[str, Any], now: float) -> JobRecord:
+    """The record of a new Job. Raises Refused."""
+    try:
+        metadata = manifest["metadata"]
+        if manifest["kind"] != "Job" or not manifest["spec"]["template"]["spec"]["containers"]:
+            raise Refused(f"a Job with a container is wanted, not {manifest['kind']!r}")
+        name, namespace = str(metadata["name"]), str(metadata.get("namespace") or "default")
+    except (KeyError, TypeError) as error:
+        raise Refused(f"the manifest is no whole Job: {error!r} is missing") from error
+    if not all(part and set(part) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for part in (name, namespace)):
+        raise Refused(f"{namespace}/{name}: names are lower-case letters, digits and '-'")
+    return JobRecord(name, namespace, str(uuid4()), now, dict(manifest))
+
+
+def new_pod(job: JobRecord, number: int, now: float) -> PodRecord:
+    """The record of a Job's next pod."""
+    metadata = job.manifest["spec"]["template"].get("metadata") or {}
+    own = {labels.JOB_UID: job.uid, labels.JOB_NAME: job.name, "job-name": job.name}
+    uid = str(uuid4())
+    return PodRecord(
+        name=f"{job.name[:57]}-{uid[:5]}",
+        uid=uid,
+        job_uid=job.uid,
+        namespace=job.namespace,
+        created=now,
+        number=number,
+        labels={**(metadata.get("labels") or {}), **own},
+        annotations=dict(metadata.get("annotations") or {}),
+    )

@@ -126,6 +126,15 @@ def test_a_task_that_is_archived_while_it_runs_is_stopped(api, queued, start) ->
     assert "saved at signal 15" in console and "the task was archived" in console
 
 
+def test_docker_arguments_without_effect_are_told_in_the_console(api, queued, start) -> None:
+    task = queued("print('ran')")
+    pod = start(task, PODSTRAP_DOCKER_NOTES="--rm: it goes by itself\n--ulimit: no such field")
+    assert pod.process.wait(60) == 0, pod.output()
+    console = support.console(api, task)
+    assert "docker argument without effect: --rm: it goes by itself" in console
+    assert "docker argument without effect: --ulimit: no such field" in console and "ran" in console
+
+
 def test_signals_reach_the_task(api, queued, start) -> None:
     names = ("SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP")
     task = queued(

@@ -41,6 +41,7 @@ class Recording(Session):
 EXAMPLES = {
     tasks.get: lambda s: tasks.get(s, TASK),
     tasks.get_all: lambda s: tasks.get_all(s, [TASK, TASK], tasks.MANIFEST),
+    tasks.named: lambda s: tasks.named(s, TASK),
     tasks.claimed: lambda s: tasks.claimed(s, "mark"),
     tasks.started: lambda s: tasks.started(s, TASK, "podstrap"),
     tasks.completed: lambda s: tasks.completed(s, TASK, "done"),
@@ -66,6 +67,7 @@ EXAMPLES = {
     ),
     events.send_encoded: lambda s: events.send_encoded(s, events.encode([events.log_event(TASK, "w", 1, "x")])),
     events.stored_times: lambda s: events.stored_times(s, TASK, "podstrap:pod", 1700000000000, 1700000000050),
+    events.last_lines: lambda s: events.last_lines(s, TASK, "podstrap:controller"),
     workers.status_report: lambda s: workers.status_report(
         s, "podstrap:pod", task=TASK, queue=QUEUE, millis=1700000000000, machine_stats={"cpu_usage": [1.0]}
     ),
@@ -106,10 +108,11 @@ def test_request_fits_the_schema(call) -> None:
         service, action = endpoint.split(".")
         if endpoint in BEYOND_THE_SDK:
             continue
+        action = action.removesuffix("_ex")  # takes what get_all takes; the SDK ships the latter's schema alone
         schema = _event_schema(payload) if endpoint == "events.add_batch" else _request_schema(service, action)
         jsonschema.validate(payload, schema, cls=jsonschema.Draft7Validator)
         unknown = {name for name in payload if name not in schema["properties"]}
-        assert {name for name in unknown if (endpoint, name) not in OF_THE_SERVER} == set(), endpoint
+        assert {name for name in unknown if (f"{service}.{action}", name) not in OF_THE_SERVER} == set(), endpoint
 
 
 def _request_schema(service: str, action: str) -> dict[str, Any]:

@@ -219,3 +219,26 @@ def test_nothing_is_printed(server, capfd) -> None:
     script.answers["a.b"] = [(503, {}, b""), (200, {}, envelope())]
     session().call("a.b")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_handshake_that_is_cut_is_tried_again_and_no_matter_of_certificates() -> None:
+    """A mesh's sidecar takes the connection before it is ready, and drops it."""
+    taken: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drop() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                taken.append(1)
+                connection.recv(4096)
+                connection.close()
+
+        threading.Thread(target=drop, daemon=True).start()
+        config = Configuration(f"https://127.0.0.1:{listening.getsockname()[1]}", access_key="k", secret_key="s")
+        bounds = Bounds(total_seconds=1.0, first_pause_seconds=0.05, longest_pause_seconds=0.1)
+        with pytest.raises(ApiUnreachable, match="did not answer"):
+            Session(config, bounds=bounds).login()
+    assert len(taken) > 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -98,6 +99,25 @@ def test_render_of_a_file_needs_no_server_and_shows_no_secret(tmp_path) -> None:
     assert (job["kind"], container["image"], container["resources"]["limits"]["memory"]) == ("Job", "busybox", "2Gi")
 
 
+def test_render_shows_how_podstrap_comes_into_the_image_on_a_cluster_of_this_version(tmp_path) -> None:
+    import json
+
+    task = tmp_path / "task.json"
+    task.write_text('{"name": "a task", "container": {"image": "python:3.12"}}')
+    for words, volume, copiers in (
+        ((), "image", 0),
+        (("--kubernetes", "v1.36.3"), "image", 0),
+        (("--kubernetes", "1.34"), "emptyDir", 1),
+    ):
+        done = podstrap("render", str(task), "--queue", "gpu", "--output", "json", *words)
+        assert done.returncode == 0, done.stderr
+        spec = json.loads(done.stdout)["spec"]["template"]["spec"]
+        assert volume in spec["volumes"][-1] and len(spec.get("initContainers", ())) == copiers
+        assert spec["containers"][0]["command"] == ["/opt/podstrap/bin/podstrap", "bootstrap"]
+    done = podstrap("render", str(task), "--queue", "gpu", "--kubernetes", "latest")
+    assert done.returncode != 0 and "'latest' is no version of Kubernetes" in done.stderr
+
+
 def test_clearmls_documented_snippet_is_read_as_it_stands(tmp_path) -> None:
     import yaml
 
@@ -119,3 +139,30 @@ def test_a_values_file_with_something_unknown_is_told_by_line(tmp_path) -> None:
     assert done.returncode == 1
     assert "podTemplte" in done.stdout
     assert "sessions" in done.stdout
+
+
+def test_render_explains_each_value_with_its_line_and_each_rule(tmp_path) -> None:
+    settings, task = tmp_path / "settings.yaml", tmp_path / "task.yaml"
+    settings.write_text(
+        "agentk8sglue:\n"
+        "  queues:\n"
+        "    gpu:\n"
+        "      templateOverrides: {nodeSelector: {disk: ssd}}\n"
+        "  rules:\n"
+        "  - when: {types: [controller]}\n"
+        "    templateOverrides: {priorityClassName: low}\n"
+    )
+    task.write_text("{id: " + "a" * 32 + ", type: training, container: {image: 'python:3.12'}}")
+    words = ["render", str(task), "--queue", "gpu", "--config", str(settings), "--explain"]
+    done = podstrap(*words)
+    assert done.returncode == 0, done.stderr
+    lines = {line.partition(": ")[0]: line for line in done.stdout.splitlines()}
+    assert "does not hold" in done.stdout.splitlines()[0] and f"{settings}:6:5" in done.stdout.splitlines()[0]
+    selector = lines["spec.template.spec.nodeSelector.disk"]
+    assert f"queues.gpu.templateOverrides.nodeSelector.disk ({settings}:4:42)" in selector
+    assert lines["spec.template.spec.containers[task].image"].endswith("# the task's container image")
+    assert lines["spec.ttlSecondsAfterFinished"].endswith("# ttlSecondsAfterFinished (not set: the default)")
+    found = json.loads(podstrap(*words, "-o", "json").stdout)
+    assert [rule["holds"] for rule in found["rules"]] == [False]
+    (disk,) = [one for one in found["values"] if one["path"].endswith("nodeSelector.disk")]
+    assert (disk["value"], disk["from"], disk["at"]) == ("ssd", "queue", f"{settings}:4:42")

@@ -18,6 +18,7 @@ queues:
   {name}: {{queueSettings: {{maxPods: 1}}}}
   {name}-paused: {{paused: true}}
   {name}-nowhere: {{}}
+  {name}-pattern-*: {{queueSettings: {{maxPods: 7}}}}
 """
 
 
@@ -27,7 +28,8 @@ class World:
     def __init__(self, session: Session, environ: dict[str, str], folder: Path, name: str) -> None:
         self.session, self.folder, self.name = session, folder, name
         self.environ = {**support.base_environ(), **environ}
-        self.queues = {one: queues.create(session, one) for one in (name, f"{name}-paused")}
+        names = (name, f"{name}-paused", f"{name}-pattern-a")
+        self.queues = {one: queues.create(session, one) for one in names}
         self.controller = support.controller(environ, SETTINGS.format(name=name), folder)
 
     def enqueue(self, code: str, queue: str = "", **script: object) -> str:
@@ -73,6 +75,8 @@ def test_what_runs_what_waits_and_what_failed(world: World) -> None:
     assert (rows[world.name]["entries"], rows[world.name]["running"], rows[world.name]["limit"]) == (1, 1, 1)
     assert rows[f"{world.name}-paused"]["note"] == "paused"
     assert rows[f"{world.name}-nowhere"]["note"] == "not on the server"
+    by_pattern = rows[f"{world.name}-pattern-a"]
+    assert (by_pattern["limit"], by_pattern["note"]) == (7, f"as {world.name}-pattern-*")
     stages = {row["task"]: (row["stage"], row["reason"]) for row in found["jobs"]}
     assert stages[running][0] == "running" and stages[failed] == ("failed", "exit code 3")
 

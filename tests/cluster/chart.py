@@ -27,6 +27,8 @@ _GROUPS = {
     "NetworkPolicy": "/apis/networking.k8s.io/v1",
     "PersistentVolumeClaim": "/api/v1",
     "PodDisruptionBudget": "/apis/policy/v1",
+    "PodMonitor": "/apis/monitoring.coreos.com/v1",
+    "PrometheusRule": "/apis/monitoring.coreos.com/v1",
     "Role": "/apis/rbac.authorization.k8s.io/v1",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1",
     "Secret": "/api/v1",
@@ -85,8 +87,8 @@ def only(objects: list[Object], kind: str) -> Object:
 
 def settings_text(objects: list[Object]) -> str:
     """The controller's settings file."""
-    text: str = only(objects, "ConfigMap")["data"]["settings.yaml"]
-    return text
+    (text,) = [one["data"]["settings.yaml"] for one in objects if "settings.yaml" in one.get("data", ())]
+    return str(text)
 
 
 def pod_template(objects: list[Object]) -> Object:
@@ -109,7 +111,8 @@ def controller(plane: ControlPlane, namespace: str, pod: Object, name: str, fold
     config_map = next(one["configMap"]["name"] for one in spec["volumes"] if one["name"] == "settings")
     text = plane.kube.get(f"/api/v1/namespaces/{namespace}/configmaps/{config_map}")["data"]["settings.yaml"]
     (folder / "settings.yaml").write_text(text)
-    here = {SETTINGS: str(folder / "settings.yaml"), ":8080": f"127.0.0.1:{support.free_port()}"}
+    ports = {f":{port}": f"127.0.0.1:{support.free_port()}" for port in (8080, 8081)}
+    here = {SETTINGS: str(folder / "settings.yaml"), **ports}
     account = f"/api/v1/namespaces/{namespace}/serviceaccounts/{spec['serviceAccountName']}/token"
     token = plane.kube.create(account, {"spec": {"expirationSeconds": 3600}})["status"]["token"]
     kubeconfig = plane.kubeconfig(f"{namespace}-{name}", token=token)

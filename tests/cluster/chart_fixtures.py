@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests import support
 from tests.cluster import tools
 from tests.cluster.chart import Helm
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.kube import condition
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +27,18 @@ def offline_helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
 def helm(offline_helm: Helm, control_plane: ControlPlane, tmp_path: Path) -> Helm:
     """Of the control plane."""
     return replace(offline_helm, folder=tmp_path, kubeconfig=control_plane.kubeconfig("admin"))
+
+
+@pytest.fixture(scope="session")
+def monitoring(control_plane: ControlPlane) -> None:
+    """The cluster knows PodMonitor and PrometheusRule, by the operator's own schemas."""
+    kube, path = control_plane.kube, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    for file in tools.monitoring_kinds():
+        definition = yaml.safe_load(file.read_text())
+        name = definition["metadata"]["name"]
+        if kube.find(f"{path}/{name}") is None:
+            kube.create(path, definition)
+        support.until(lambda name=name: condition(kube.get(f"{path}/{name}"), "Established"), 30)
 
 
 @pytest.fixture

@@ -197,6 +197,19 @@ podstrap:
   podDisruptionBudget: {enabled: true}
 agentk8sglue: {replicaCount: 3, apiServerUrlReference: "https://clearml.example.org:8443"}
 """,
+    "metrics, whole and for a few": KEYS
+    + """
+podstrap:
+  metrics:
+    port: 9402
+    podMonitor: {enabled: true, labels: {release: prometheus}, interval: 15s}
+    prometheusRule: {enabled: true, labels: {role: alerts}, without: [PodstrapTasksFail], runbook: "https://docs.example.org/alerts"}
+    dashboard: {enabled: true, annotations: {grafana_folder: ML}}
+  networkPolicy:
+    enabled: true
+    metricsFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]
+""",
+    "no metrics": KEYS + "podstrap: {metrics: {enabled: false}, networkPolicy: {enabled: true}}\n",
     "OpenShift": KEYS
     + """
 agentk8sglue:

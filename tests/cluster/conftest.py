@@ -23,12 +23,26 @@ from clearml_api.models import Task
 from clearml_api.session import Session
 from tests import support
 from tests.cluster import tools
-from tests.cluster.chart_fixtures import helm, offline_helm, shell  # noqa: F401
+from tests.cluster.chart_fixtures import helm, monitoring, offline_helm, shell  # noqa: F401
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.given_cluster import GivenCluster
 from tests.cluster.kube import Object, condition, jobs, pods
-from tests.cluster.node_fixtures import bridge, busybox_image, node, registry, task_image  # noqa: F401
+from tests.cluster.node import Node
+from tests.cluster.node_fixtures import (  # noqa: F401
+    bare_image,
+    bootstrap_image,
+    bridge,
+    bridge_address,
+    busybox_image,
+    controller_image,
+    node,
+    old_python_image,
+    registry,
+    task_image,
+)
+from tests.cluster.real import Real
 from tests.cluster.simulated import ANNOTATION, SimulatedNodes, Step
+from tests.cluster.task_sources import index, repository  # noqa: F401
 from tests.cluster.works import Bootstraps
 
 OTHER_CLUSTER = "PODSTRAP_TEST_KUBECONFIG"
@@ -37,6 +51,7 @@ SETTINGS: Mapping[str, Any] = {
     "reconcileSeconds": 2,
     "orphanGraceSeconds": 3,
     "defaultContainerImage": "podstrap-test/task:latest",
+    "bakedImages": ["*"],
 }
 
 
@@ -58,7 +73,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
         one: ControlPlane = GivenCluster(Path(os.environ[OTHER_CLUSTER]), tmp_path_factory.mktemp("given"))
         yield one
         return
-    one = ControlPlane(tools.kubernetes(), tmp_path_factory.mktemp("plane"))
+    one = ControlPlane(tools.kubernetes(), tmp_path_factory.mktemp("plane"), (bridge_address(),))
     one.start()
     yield one
     one.stop()
@@ -178,6 +193,13 @@ def world(control_plane: ControlPlane, server_environ: dict[str, str], api: Sess
         process.kill9()
     with contextlib.suppress(requests.RequestException):
         control_plane.kube.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def real(world: World, node: Node, pods_reach_it: dict[str, str], task_image: str, bootstrap_image: str,  # noqa: F811
+         bare_image: str) -> Real:  # fmt: skip  # noqa: F811
+    """The world with the real node and our images."""
+    return Real(world, node, pods_reach_it, task_image, bootstrap_image, bare_image)
 
 
 def steps(*found: Step, **more: Any) -> dict[str, Any]:

@@ -8,11 +8,11 @@ import threading
 
 
 class Forward:
-    """Listens on `address` until `close`; `port` is its own, `target` the port on loopback."""
+    """Listens on `address` until `close`; `port` is its own (a free one for 0), `target` the port on loopback."""
 
-    def __init__(self, address: str, target: int) -> None:
+    def __init__(self, address: str, target: int, port: int = 0) -> None:
         self._target = target
-        self._listener = socket.create_server((address, 0), backlog=64)
+        self._listener = socket.create_server((address, port), backlog=64)
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -29,6 +29,7 @@ SUITE = "bookworm"
 DEBIAN = ("python3", "python3-venv", "git", "ca-certificates")
 _BUSYBOX = Path("/bin/busybox")
 _HOME = "/opt/podstrap"
+_SITE = f"{_HOME.lstrip('/')}/lib/python3.11/site-packages"
 _COMMAND = f"#!{_HOME}/bin/python\nimport sys\n\nfrom cli.main import main\n\nsys.exit(main())\n"
 _USERS = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 
@@ -71,11 +72,10 @@ def _label(reference: str) -> dict[str, Any]:
 
 
 def _code() -> Iterator[Entry]:
-    site = f"{_HOME.lstrip('/')}/lib/python3.11/site-packages"
     for folder in CODE:
         for file in sorted((REPOSITORY_ROOT / folder).rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
-                yield Entry(f"{site}/{file.relative_to(REPOSITORY_ROOT)}", file, 0o644)
+                yield Entry(f"{_SITE}/{file.relative_to(REPOSITORY_ROOT)}", file, 0o644)
     yield Entry("usr/local/bin/podstrap", _COMMAND.encode())
 
 

@@ -218,7 +218,11 @@ def _status(pod: Object, step: Step) -> Object:
         return {"phase": phase, **pod_reason, "containerStatuses": [{**base, "state": {"terminated": ended}}]}
     if step["phase"] == "Running":
         state = {"running": {"startedAt": _now()}}
-        return {"phase": "Running", "startTime": _now(), "containerStatuses": [{**base, "ready": True, "state": state}]}
+        ready = [
+            {"type": kind, "status": "True", "lastTransitionTime": _now()} for kind in ("ContainersReady", "Ready")
+        ]
+        statuses = [{**base, "ready": True, "state": state}]
+        return {"phase": "Running", "startTime": _now(), "conditions": ready, "containerStatuses": statuses}
     return {key: step[key] for key in ("phase", "reason", "message") if key in step}
 
 

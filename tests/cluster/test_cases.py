@@ -17,22 +17,18 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from clearml_api import tasks
-from clearml_api.session import Session
 from tests import support
-from tests.cluster.bridge import Bridge
 from tests.cluster.conftest import World, job_reason, steps
-from tests.cluster.forward import Forward
 from tests.cluster.kube import condition, pods
 from tests.cluster.node import Node
+from tests.cluster.real import Real, way
 from tests.cluster.registry import Registry
 from tests.cluster.simulated import SimulatedNodes
 
@@ -42,19 +38,12 @@ CASES = {
     file.stem: yaml.safe_load(file.read_text()) for file in sorted(Path(__file__).with_name("cases").glob("*.yaml"))
 }
 REAL = [name for name, case in CASES.items() if case["node"] == "real"]
+INJECTED = (
+    "aborted", "bootstrap-killed", "drained", "evicted", "exit-3", "exit-75", "out-of-memory", "pod-deleted", "success",
+)  # fmt: skip
+"""Real cases in which bootstrap's own doing shows: they hold too where it is brought into an image without anything."""
+RUNS = [*((name, "baked") for name in REAL), *((name, "imageVolume") for name in INJECTED)]
 SIMULATED = [name for name, case in CASES.items() if case["node"] == "simulated"]
-
-
-@pytest.fixture(scope="session")
-def pods_reach_it(bridge: Bridge, server_environ: dict[str, str]) -> Iterator[dict[str, str]]:
-    """Settings by which pods on the bridge find the ClearML server."""
-    api = urlsplit(server_environ["CLEARML_API_HOST"])
-    files = urlsplit(server_environ.get("CLEARML_FILES_HOST") or server_environ["CLEARML_API_HOST"])
-    forwards = [Forward(bridge.address, one.port or 80) for one in (api, files)]
-    urls = [f"http://{bridge.address}:{one.port}" for one in forwards]
-    yield {"apiServerUrlReference": urls[0], "webServerUrlReference": urls[0], "fileServerUrlReference": urls[1]}
-    for one in forwards:
-        one.close()
 
 
 @pytest.mark.parametrize("name", SIMULATED)
@@ -78,28 +67,21 @@ def test_on_a_simulated_node(world: World, nodes: SimulatedNodes, name: str) -> 
 
 
 @pytest.mark.xdist_group("node")
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(("name", "how"), RUNS)
 def test_on_a_real_node(
-    world: World,
-    api: Session,
-    node: Node,
+    real: Real,
     registry: Registry,
-    task_image: str,
-    pods_reach_it: dict[str, str],
     name: str,
+    how: str,
 ) -> None:
+    world, node = real.world, real.node
     node.trust_registry(registry.address)
     text = (Path(__file__).with_name("cases") / f"{name}.yaml").read_text()
     text = text.replace("{registry}", registry.address).replace("{bridge}", node.bridge_address)
     case = yaml.safe_load(text)
-    secrets = {key: world.environ[key] for key in ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY")}
-    space = f"/api/v1/namespaces/{world.namespace}"
-    world.plane.kube.create(f"{space}/secrets", {"metadata": {"name": "podstrap-clearml"}, "stringData": secrets})
     _prepare(world, case)
-    queue = {"pollSeconds": 0.5, **case.get("queue", {})}
-    base = {"nodeSelector": {"kubernetes.io/hostname": node.name}, "terminationGracePeriodSeconds": 5}
-    more = {**pods_reach_it, "defaultContainerImage": task_image, "basePodTemplate": base, **case.get("settings", {})}
-    world.controller(queue, **more)
+    images = {"bakedImages": ["*"]} if how == "baked" else {"defaultContainerImage": real.bare_image}
+    real.controller({**way(how), **case.get("queue", {})}, **images, **case.get("settings", {}))
     task = world.enqueue(name, case.get("code", "print(1)"))
     first = ""
     if fault := case.get("fault"):

@@ -3,8 +3,10 @@ refused, what is not honoured is named."""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 import yaml
 
 from charts import generate
+from charts.dashboard import dashboard_json
+from clearml_api.models import Task
 from controller import permissions, settings_file, values_report
 from controller.settings import Settings
 from controller.values_chart import IGNORED
@@ -20,6 +24,7 @@ from tests.cluster.chart import (
     CHART,
     Helm,
     Refused,
+    only,
     path_of,
     pod_template,
     pull_secret,
@@ -28,7 +33,8 @@ from tests.cluster.chart import (
 from tests.cluster.chart_values import KEYS, MATRIX, OFFICIAL, OTHER
 from tests.cluster.conftest import World
 from tests.cluster.kube import Object
-from tests.controller.manifests import render
+from tests.cluster.test_alerts import promtool
+from tests.controller.manifests import TASK, render
 
 pytestmark = pytest.mark.cluster
 
@@ -38,6 +44,7 @@ pytestmark = pytest.mark.cluster
 def test_files_that_are_written_from_the_code_are_true(offline_helm: Helm) -> None:
     files = CHART / "files"
     again = "stale: make chart writes it"
+    assert (files / "dashboard.json").read_text() == dashboard_json(), again
     assert (files / "permissions.yaml").read_text() == generate.permissions_yaml(), again
     assert (files / "settings-keys.yaml").read_text() == generate.settings_keys_yaml(), again
     assert json.loads((CHART / "values.schema.json").read_text()) == generate.values_schema(), again
@@ -70,6 +77,7 @@ def test_helm_finds_nothing_to_say(offline_helm: Helm) -> None:
 # What is rendered
 
 
+@pytest.mark.usefixtures("monitoring")
 @pytest.mark.parametrize("name", MATRIX)
 def test_kubernetes_takes_it_and_the_controller_reads_it(name: str, helm: Helm, world: World, tmp_path: Path) -> None:
     kube, other = world.plane.kube, f"{world.namespace}-b"
@@ -189,6 +197,35 @@ def test_tasks_share_the_cache_and_need_not_be_root(
     assert {"name": "podstrap-cache", **volume} in spec["volumes"]
 
 
+def test_files_of_every_template_lie_in_secrets_of_their_own_and_no_text_in_the_settings(offline_helm: Helm) -> None:
+    def files(text: str) -> list[dict[str, str]]:
+        return [{"name": "a.conf", "folderPath": "/etc/files/", "fileContent": text},
+                {"name": "there", "folderPath": "/etc/files", "configMapName": "mine"}]  # fmt: skip
+
+    glue = {
+        "basePodTemplate": {"fileMounts": files("of all")},
+        "queues": {"a": {"templateOverrides": {"fileMounts": files("of queue a")}}, "b": None},
+        "rules": [{"when": {"types": ["x"]}, "templateOverrides": {"fileMounts": files("of the rule")}}],
+    }
+    objects = offline_helm.rendered({**yaml.safe_load(KEYS), "agentk8sglue": glue})
+    assert "of queue a" not in settings_text(objects) and "fileContent" not in settings_text(objects)
+    texts = {one["metadata"]["name"]: one["data"] for one in objects if one["kind"] == "Secret"}
+    settings = settings_file.load_text(settings_text(objects))
+
+    def text(queue: str, task: Task) -> str:
+        spec = render(task, settings, settings.queues[queue], queue_name=queue)["spec"]["template"]["spec"]
+        volumes = {one["name"]: one for one in spec["volumes"]}
+        mounts = {one["mountPath"]: one for one in spec["containers"][0]["volumeMounts"]}
+        mount, there = mounts["/etc/files/a.conf"], mounts["/etc/files/there"]
+        assert (mount["subPath"], mount["readOnly"]) == ("a.conf", True)
+        assert volumes[there["name"]]["configMap"] == {"name": "mine"}
+        return base64.b64decode(texts[volumes[mount["name"]]["secret"]["secretName"]]["a.conf"]).decode()
+
+    assert (text("b", TASK), text("a", TASK), text("a", replace(TASK, type="x"))) == (
+        "of all", "of queue a", "of the rule",
+    )  # fmt: skip
+
+
 def test_names_of_digits_stay_texts(offline_helm: Helm) -> None:
     for one in offline_helm.rendered(KEYS + "agentk8sglue: {instance: '7'}\n", namespace="12", release="34"):
         assert one["metadata"]["namespace"] == "12"
@@ -218,6 +255,39 @@ def test_the_controller_is_no_root_and_writes_nothing_but_tmp(offline_helm: Helm
     assert set(given) == {"runAsNonRoot", "seccompProfile"}
 
 
+def test_prometheus_finds_the_metrics_port_and_takes_the_rules(offline_helm: Helm, tmp_path: Path) -> None:
+    objects = offline_helm.rendered(MATRIX["metrics, whole and for a few"])
+    pod = pod_template(objects)
+    (container,) = pod["spec"]["containers"]
+    ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+    assert ports == {"health": 8080, "metrics": 9402}
+    assert container["args"][container["args"].index("--metrics") + 1] == ":9402"
+    monitor = only(objects, "PodMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "metrics", "interval": "15s"}]
+    rule = only(objects, "PrometheusRule")
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
+    promtool("check", "rules", "--lint-fatal", tmp_path / "rules.yaml")
+    given = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"][0]["rules"]
+    wanted = [one for one in given if one["alert"] != "PodstrapTasksFail"]
+    found = rule["spec"]["groups"][0]["rules"]
+    for one, other in zip(found, wanted, strict=True):
+        page = f"https://docs.example.org/alerts#{one['alert'].lower()}"
+        assert one == {**other, "annotations": {**other["annotations"], "runbook_url": page}}
+    policy = only(objects, "NetworkPolicy")["spec"]["ingress"]
+    assert [sorted(one) for one in policy] == [["ports"], ["from", "ports"]], "probes from everywhere, metrics not"
+    (shown,) = [one for one in objects if one["metadata"]["name"] == "podstrap-dashboard"]
+    assert json.loads(shown["data"]["podstrap.json"])["uid"] == "podstrap"
+    assert shown["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_plain_manifests_claim_to_be_no_release_of_helms() -> None:
+    for one in yaml.safe_load_all((generate.DEPLOY / "podstrap.yaml").read_text()):
+        own = one["metadata"]["labels"]
+        assert own["app.kubernetes.io/managed-by"] == "kubectl" and "helm.sh/chart" not in own
+
+
 # What is refused, and what is named
 
 
@@ -238,6 +308,9 @@ def test_the_controller_is_no_root_and_writes_nothing_but_tmp(offline_helm: Helm
         ({"agentk8sglue": {"queues": {"a": {"maxPod": 1}}}}, "maxPod"),
         ({"agentk8sglue": {"maxPods": "many"}}, "maxPods"),
         ({"podstrap": {"runAs": "DaemonSet"}}, "runAs"),
+        ({"podstrap": {"metrics": {"port": 8080}}}, "podstrap.metrics.port and podstrap.healthPort are the same"),
+        ({"podstrap": {"metrics": {"enabled": False, "podMonitor": {"enabled": True}}}},
+         "podstrap.metrics.podMonitor is enabled, podstrap.metrics is not"),
         ({"podstrap": {"cache": {"hostPath": "/x", "persistentVolumeClaim": {"create": True}}}}, "more than one place"),
     ],
 )  # fmt: skip

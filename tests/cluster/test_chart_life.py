@@ -3,25 +3,20 @@ with its service account and nothing more; and the commands that people type."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from charts import generate
 from clearml_api import queues
-from controller import settings_file, values_report
+from controller import settings_file
 from tests import support
 from tests.cluster.chart import (
     CHART,
     Helm,
+    Refused,
     controller,
-    settings_text,
 )
-from tests.cluster.chart_values import KEYS
 from tests.cluster.conftest import World, job_reason, steps
 from tests.cluster.kube import Object
 
@@ -153,37 +148,6 @@ def test_a_drain_job_works_its_queues_until_empty(helm: Helm, world: World) -> N
 # What people type
 
 
-def commands_of(heading: str) -> str:
-    """The first block of commands below a heading of docs/install.md, with keys in the place of dots."""
-    _, _, below = generate.INSTALL.read_text().partition(f"\n## {heading}\n")
-    found = re.search(r"```sh\n(.*?)```", below, re.DOTALL)
-    assert found, heading
-    return found[1].replace("=…", "=4KQ2X-n0t-a-placeholder")
-
-
-def test_the_quick_start_installs(shell: Callable[[str], str], world: World) -> None:
-    text = commands_of("Quick start")
-    watching = [line for line in text.splitlines() if "rollout status" in line or "logs" in line]
-    assert watching, "it says how to see it work"
-    for line in ("kubectl create namespace clearml", *watching):
-        assert line in text
-        text = text.replace(line, "")
-    shell(re.sub(r"(-n|--namespace) clearml\b", rf"\1 {world.namespace}", text))
-    assert deployment(world)["spec"]["replicas"] == 1
-    shell(f"helm -n {world.namespace} uninstall podstrap")
-
-
-def test_the_guides_values_are_taken(offline_helm: Helm, tmp_path: Path) -> None:
-    page = generate.INSTALL.read_text()
-    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) > 3
-    for block in blocks:
-        objects = offline_helm.rendered(yaml.safe_load(KEYS) | yaml.safe_load(block))
-        settings_file.load_text(settings_text(objects))
-        (tmp_path / "values.yaml").write_text(block)
-        assert values_report.understood(values_report.report(tmp_path / "values.yaml")), block
-
-
 def test_make_install_puts_the_plain_manifests_in_place(shell: Callable[[str], str], world: World) -> None:
     kube, make = world.plane.kube, f"make install NAMESPACE={world.namespace}"
     with pytest.raises(AssertionError, match="CLEARML_API_ACCESS_KEY and CLEARML_API_SECRET_KEY"):
@@ -197,3 +161,21 @@ def test_make_install_puts_the_plain_manifests_in_place(shell: Callable[[str], s
     assert [one["metadata"]["name"] for one in kube.items(deployments)] == ["podstrap"]
     text = kube.get(f"/api/v1/namespaces/{world.namespace}/configmaps/podstrap")["data"]["settings.yaml"]
     assert settings_file.load_text(text).namespace == world.namespace
+
+
+def test_a_second_controller_of_one_name_that_makes_jobs_in_one_namespace_is_refused(helm: Helm, world: World) -> None:
+    kube, other = world.plane.kube, f"{world.namespace}-b"
+    kube.create("/api/v1/namespaces", {"metadata": {"name": other}})
+    try:
+        helm("install", "podstrap", CHART, "--namespace", world.namespace, values=values_of(world, world.queue))
+        same = values_of(world, world.queue, namespace=world.namespace)
+        with pytest.raises(Refused, match="exists and cannot be imported into the current release"):
+            helm("install", "podstrap", CHART, "--namespace", other, values=same)
+        renamed = values_of(world, world.queue, namespace=world.namespace, instance="podstrap")
+        with pytest.raises(Refused, match=r'Role "podstrap-podstrap" in namespace .* cannot be imported'):
+            helm("install", "renamed", CHART, "--namespace", other, values=renamed)
+        helm("install", "another", CHART, "--namespace", other, values=same)
+        roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{world.namespace}/roles"
+        assert {one["metadata"]["name"] for one in kube.items(roles)} == {"podstrap-podstrap", "podstrap-another"}
+    finally:
+        kube.delete(f"/api/v1/namespaces/{other}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -21,6 +22,9 @@ KUBERNETES = "1.37.2"
 CONTAINERD = "2.4.2"
 RUNC = "1.5.2"
 HELM = "3.22.0"
+PROMETHEUS_OPERATOR = "0.94.1"
+PROMETHEUS = "0.316.0"
+"""Of the Go module; the release 3.16.0."""
 KUBERNETES_PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl")
 CONTAINERD_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr")
 NODE_PACKAGES = ("containernetworking-plugins", "iproute2", "util-linux", "gcc", "libc6-dev")
@@ -153,6 +157,30 @@ def helm() -> Path:
     return once(f"helm-{HELM}-{key(flags)}", build) / "helm"
 
 
+def promtool() -> Path:
+    """Prometheus' own judge of rules and queries."""
+
+    def build(folder: Path) -> None:
+        _install(folder, "", f"github.com/prometheus/prometheus/cmd/promtool@v{PROMETHEUS}", CGO_ENABLED="0")
+
+    return once(f"promtool-{PROMETHEUS}", build) / "promtool"
+
+
+def monitoring_kinds() -> list[Path]:
+    """The Prometheus operator's own definitions of PodMonitor and PrometheusRule."""
+    module = "github.com/prometheus-operator/prometheus-operator"
+    names = [f"monitoring.coreos.com_{one}.yaml" for one in ("podmonitors", "prometheusrules")]
+
+    def build(folder: Path) -> None:
+        (folder / "go.mod").write_text("module tests\n")
+        found = json.loads(run(["go", "mod", "download", "-json", f"{module}@v{PROMETHEUS_OPERATOR}"], where=folder))
+        for name in names:
+            shutil.copy(Path(found["Dir"]) / "example" / "prometheus-operator-crd" / name, folder / name)
+
+    folder = once(f"monitoring-{PROMETHEUS_OPERATOR}", build)
+    return [folder / name for name in names]
+
+
 def pause() -> Path:
     """The static program of pause.c."""
     source = HERE / "pause.c"
@@ -177,7 +205,7 @@ def binaries() -> Path:
     return once(f"bin-{key(*[str(folder) for folder in folders])}", build)
 
 
-def _install(folder: Path, tags: str, *programs: str, flags: str = "") -> None:
+def _install(folder: Path, tags: str, *programs: str, flags: str = "", **environ: str) -> None:
     linked = f"-s -w {flags}".strip()
     command: list[str | Path] = ["go", "install", "-trimpath", "-tags", tags, "-ldflags", linked, *programs]
-    run(command, GOBIN=str(folder))
+    run(command, GOBIN=str(folder), **environ)

@@ -8,7 +8,7 @@ a real one.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -351,6 +351,12 @@ class Cluster:
 
     def wait(self, seconds: float) -> bool:
         return False
+
+    def probe(self, manifest: Mapping[str, Any]) -> None:
+        """All are taken."""
+
+    def cover(self, namespaces: Iterable[str]) -> None:
+        """One namespace has it all."""
 
     def tail(self, namespace: str, pod: str, lines: int) -> str:
         return ""

@@ -3,16 +3,76 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.docker_args import Allowed, parse
+from controller.docker_args_page import page
 from controller.docker_args_table import FLAGS
+from tests.support import REPOSITORY_ROOT
 
+CORPUS = [
+    pytest.param(entry, id=f"{file.stem}-{number}")
+    for file in sorted((Path(__file__).parent / "docker_args").glob("*.yaml"))
+    for number, entry in enumerate(yaml.safe_load(file.read_text()))
+]
+PATHS = Allowed(host_paths=("/data", "/models:ro"), own_paths=("/podstrap/work", "/podstrap/cache"))
 OPEN = Allowed(host_paths=("/data", "/models:ro"), privileged=True, own_paths=("/podstrap/work", "/podstrap/cache"))
+
+
+@pytest.mark.parametrize("entry", CORPUS)
+def test_the_corpus(entry: dict[str, Any]) -> None:
+    """Real strings and hostile ones: tests/controller/docker_args."""
+    wanted = {key: value for key, value in entry.items() if key not in ("why", "allow")}
+    mapped = parse(entry["arguments"], OPEN if entry.get("allow") else PATHS)
+    found = asdict(mapped)
+    assert not (set(wanted) - {"arguments"} - set(found)), "a key that nobody looks at"
+    for key in ("pod", "container", "limits"):
+        assert found[key] == wanted.get(key, {})
+    assert list(mapped.variables) == wanted.get("variables", [])
+    for key in ("notes", "refusals"):
+        told, expected = found[key], wanted.get(key, [])
+        assert len(told) == len(expected) and all(map(str.startswith, told, expected)), told
+
+
+def test_the_page_says_what_the_code_does() -> None:
+    text = (REPOSITORY_ROOT / "docs" / "docker-arguments.md").read_text()
+    assert text == page(), "stale: python -m controller.docker_args_page > docs/docker-arguments.md"
+    for flag in FLAGS.values():
+        assert flag.told, flag.name
+
+
+@pytest.mark.parametrize("name", sorted(FLAGS))
+def test_each_flag_does_what_the_page_says(name: str) -> None:
+    """A flag of each kind does that with every usual value, and both spellings are one."""
+    flag = FLAGS[name]
+    values = ["host", "8g", "1", "/data:/x", "NAME=value", "1.1.1.1", "a:10.0.0.1", "always",
+              "type=bind,source=/data,target=/x",
+              "no-new-privileges", "ALL", "/x", "x", ""]  # fmt: skip
+    if not flag.takes_value:
+        values = [""]
+    for value in values:
+        plain = f"--{name} {shlex.quote(value)}" if flag.takes_value else f"--{name}"
+        mapped = parse(plain, OPEN)
+        if flag.takes_value:
+            assert parse(f"--{name}={shlex.quote(value)}", OPEN) == mapped
+        does = bool(mapped.pod or mapped.container or mapped.limits or mapped.variables)
+        assert flag.kind == "mapped" or not does
+        assert flag.kind != "refused" or mapped.refusals
+        assert does or mapped.notes or mapped.refusals, f"{plain}: without a word"
+        closed = parse(plain, replace(OPEN, privileged=False, host_paths=()))
+        if flag.needs and does:
+            assert closed.refusals or closed != mapped, f"{plain} is allowed by {flag.needs}"
+    if flag.kind == "mapped":
+        assert any(
+            not parse(f"--{name}={value}" if flag.takes_value else f"--{name}", OPEN).refusals for value in values
+        )
 
 
 @pytest.mark.parametrize(
@@ -131,7 +191,7 @@ def test_what_opens_the_host_needs_the_operator(arguments: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--frobnicate", "--frobnicate 3", "-z", "--entrypoint bash", "--device /dev/x", "--mount type=bind", "--user root",
+    ["--frobnicate", "--frobnicate 3", "-z", "--entrypoint start", "--device /dev/x", "--mount type=bind", "--user me",
      "--memory lots", "--memory ٣g", "--cpus many", "--hostname UP_PER", "--add-host a:host-gateway", "--cpus",
      "--workdir ../x", "word", "'unclosed", "--sysctl a=b", "--cap-add '; rm -rf /'", "--"],
 )  # fmt: skip
@@ -142,7 +202,7 @@ def test_refused_with_a_reason(arguments: str) -> None:
 
 
 def test_all_refusals_are_told_at_once() -> None:
-    assert len(parse("--privileged --entrypoint bash -v /etc:/etc --memory 8g").refusals) == 3
+    assert len(parse("--privileged --entrypoint start -v /etc:/etc --memory 8g").refusals) == 3
 
 
 def test_harmless_flags_are_noted() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from clearml_api.models import Task
 from controller.job_template import TemplateError
+from controller.job_template_keys import OWNED_VARIABLES
 from controller.settings import Settings
 from controller.settings_file import load_text
 from controller.settings_queue import QueueSettings
@@ -148,6 +149,21 @@ def test_bootstrap_reads_who_prepares_and_what_the_cache_may_hold() -> None:
     assert read(by_queue, replace(TASK, tags=("x", "podstrap:engine=podstrap"))).engine == "podstrap"
     with pytest.raises(TemplateError, match="names no engine"):
         render(replace(TASK, tags=("podstrap:engine=agent",)))
+
+
+def test_every_variable_of_ours_is_ours_alone() -> None:
+    """Whatever the manifest sets, a template must not: it would be dropped without a word."""
+    config = load_text("cache: {maxGib: 1, maxDays: 2}\nqueues: {gpu: {pollSeconds: 1.0}}")
+    config = config.with_servers("http://a", "http://b", "http://c")
+    ours = variables_of(render(TASK, config, config.queues["gpu"], home="here"))
+    assert set(ours) <= OWNED_VARIABLES
+    for name in ours:
+        with pytest.raises(TemplateError, match=rf"env\[0\]\.name: {name} is podstrap's own"):
+            render(queue=QueueSettings(template_overrides={"env": [{"name": name, "value": "x"}]}))
+    for name in ("PODSTRAP_ANSI", "PODSTRAP_SAMPLE_SECONDS"):  # docs/in-the-pod.md tells people to set them there
+        assert variables_of(render(queue=QueueSettings(template_overrides={"env": [{"name": name, "value": "9"}]})))[
+            name
+        ]
 
 
 def test_what_happens_without_the_python_that_a_task_names_is_the_queues_or_the_files_word() -> None:
@@ -315,6 +331,15 @@ def test_docker_arguments_that_are_refused_stop_the_task_or_are_noted_as_the_ope
     assert container_of(render(task, Settings(allow_privileged=True)))["securityContext"] == {"privileged": True}
 
 
+def test_docker_arguments_without_effect_reach_the_tasks_console() -> None:
+    from bootstrap import settings as pod_settings
+
+    found = variables_of(render(task_with("--rm --ulimit memlock=-1 -e A=1")))
+    read = pod_settings.read({name: value for name, value in found.items() if isinstance(value, str)})
+    assert [line.partition(":")[0] for line in read.docker_notes] == ["--rm", "--ulimit"]
+    assert "PODSTRAP_DOCKER_NOTES" not in variables_of(render())
+
+
 @pytest.mark.parametrize(
     ("template", "arguments", "expected"),
     [
@@ -391,7 +416,10 @@ def test_an_id_that_is_no_label_is_refused(task_id: str) -> None:
 def test_every_chart_key_together_is_a_manifest_that_kubernetes_takes() -> None:
     template = {
         "labels": {"a": "b"}, "annotations": {"c": "d"},
-        "initContainers": [{"name": "init", "image": "busybox", "resources": {"limits": {"cpu": 1}}}],
+        "initContainers": [
+            {"name": "init", "image": "busybox", "resources": {"limits": {"cpu": 1}}},
+            {"name": "sidecar", "image": "proxy", "restartPolicy": "Always", "resources": {"limits": {"memory": 2**9}}},
+        ],
         "schedulerName": "volcano", "priorityClassName": "high", "runtimeClassName": "nvidia",
         "volumes": [{"name": "data", "nfs": {"server": "192.168.0.1", "path": "/var/nfs"}}],
         "volumeMounts": [{"name": "data", "mountPath": "/data", "subPath": "x"}], "fileMounts": [],
@@ -412,6 +440,40 @@ def test_every_chart_key_together_is_a_manifest_that_kubernetes_takes() -> None:
     assert variables_of(manifest)["PODSTRAP_GRACE_SECONDS"] == "120"
     assert pod_of(manifest)["initContainers"][0]["resources"] == {"limits": {"cpu": "1"}}
     assert pod_of(manifest)["automountServiceAccountToken"] is True
+
+
+def test_files_of_secrets_and_config_maps_are_mounted_and_a_queues_stand_over_the_files_of_all() -> None:
+    def named(folder: str, **source: str) -> dict[str, str]:
+        return {"name": "tool.conf", "folderPath": folder, **source}
+
+    base = {"fileMounts": [named("/etc/a", secretName="one"), named("/etc/b/", configMapName="two")]}
+    over = {"fileMounts": [named("/etc/a", secretName="three")]}
+    manifest = render(settings=Settings(base_pod_template=base), queue=QueueSettings(template_overrides=over))
+    assert_kubernetes_takes(manifest)
+    volumes = {one["name"]: one for one in pod_of(manifest)["volumes"]}
+    mounts = {one["mountPath"]: one for one in container_of(manifest)["volumeMounts"]}
+    assert volumes[mounts["/etc/a/tool.conf"]["name"]]["secret"] == {"secretName": "three"}
+    assert volumes[mounts["/etc/b/tool.conf"]["name"]]["configMap"] == {"name": "two"}
+    assert mounts["/etc/a/tool.conf"]["subPath"] == "tool.conf" and mounts["/etc/a/tool.conf"]["readOnly"]
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ({"name": "x", "folderPath": "/m", "fileContent": "hunter2"}, r"fileMounts\[0\]\.fileContent"),
+        ({"name": "../x", "folderPath": "/m", "secretName": "s"}, r"fileMounts\[0\]\.name"),
+        ({"name": "x", "folderPath": "m", "secretName": "s"}, r"fileMounts\[0\]\.folderPath"),
+        ({"name": "x", "folderPath": "/m/../etc", "secretName": "s"}, r"fileMounts\[0\]\.folderPath"),
+        ({"name": "x", "folderPath": "/m", "secretName": "s", "configMapName": "c"}, "one of secretName and configMap"),
+        ({"name": "x", "folderPath": "/m"}, "one of secretName and configMapName"),
+        ({"name": "x", "folderPath": "/m", "secretName": 3}, "one of secretName and configMapName"),
+        ({"name": "x", "folderPath": "/podstrap", "secretName": "s", "mode": 1}, r"fileMounts\[0\]\.mode"),
+    ],
+)
+def test_a_file_that_cannot_be_mounted_is_refused_by_its_key(file: dict[str, Any], named: str) -> None:
+    with pytest.raises(TemplateError, match=named) as error:
+        render(settings=Settings(base_pod_template={"fileMounts": [file]}))
+    assert "hunter2" not in str(error.value)
 
 
 _text = st.sampled_from(["a", "b", "1", ""])
@@ -470,13 +532,15 @@ def test_any_template_gives_a_refusal_or_a_manifest_whose_owned_parts_hold(
     spec, main = pod_of(manifest), container_of(manifest)
     json.dumps(manifest)
     assert spec["restartPolicy"] == "Never"
-    assert main["command"] == ["podstrap", "bootstrap"]
+    brought = "podstrap.io/injection" in manifest["metadata"]["annotations"]
+    assert main["command"] == ["/opt/podstrap/bin/podstrap" if brought else "podstrap", "bootstrap"]
     assert {k: v for k, v in manifest["spec"].items() if k != "template"} == {
         k: v for k, v in plain["spec"].items() if k != "template"
     }
     found, owned = variables_of(manifest), variables_of(plain)
-    servers = ("CLEARML_API_HOST", "CLEARML_WEB_HOST", "CLEARML_FILES_HOST")  # of other settings
-    assert all(found[key] == value for key, value in owned.items() if key not in servers)
+    others = ("CLEARML_API_HOST", "CLEARML_WEB_HOST", "CLEARML_FILES_HOST", "PODSTRAP_GRACE_SECONDS")  # other settings
+    assert all(found[key] == value for key, value in owned.items() if key not in others)
+    assert found["PODSTRAP_GRACE_SECONDS"] == str(spec.get("terminationGracePeriodSeconds", 30))
     assert plain["metadata"]["labels"].items() <= manifest["metadata"]["labels"].items()
     mounts = [mount["mountPath"] for mount in main["volumeMounts"]]
     assert mounts.count("/podstrap/work") == mounts.count("/podstrap/cache") == 1

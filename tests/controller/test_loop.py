@@ -17,11 +17,15 @@ from clearml_api import queues, tasks
 from clearml_api.configuration import load
 from clearml_api.models import Task
 from clearml_api.session import Session
+from controller import reading
 from controller.cluster.local import LocalCluster
 from controller.loop import Loop
+from controller.observer import Observer
+from controller.plan import Plan
 from controller.run import run_controller
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
+from controller.state import State
 from protocol import environment as names
 from protocol import exit_codes, labels
 from protocol.errors import PodstrapError
@@ -86,6 +90,12 @@ class World:
         for word, value in words.items():
             (self.folder / f"{task}.{word}").write_text(value)
         tasks.enqueue(self.session, task, self.queue)
+        return task
+
+    def enqueue_in(self, queue: str) -> str:
+        """A new task in another queue."""
+        task = support.create_task(self.session, "elsewhere", "pass")
+        tasks.enqueue(self.session, task, queue)
         return task
 
     def go(self, task: str) -> None:
@@ -297,3 +307,49 @@ def test_missing_queue_is_made_when_the_settings_say_so(world: World) -> None:
     Loop(settings, world.session, world.cluster).round()
     (made,) = [queue.id for queue in queues.get_all(world.session) if queue.name == name]
     world.session.call("queues.delete", {"queue": made})
+
+
+class Depths(Observer):
+    """What each round read of the one queue: its depth, and how many entries were looked at."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def decided(self, state: State, settings: Settings, plan: Plan) -> None:
+        (queue,) = state.queues
+        self.seen.append((queue.depth, len(queue.entries)))
+
+
+def test_a_deep_queue_is_counted_without_a_further_request(world: World) -> None:
+    for number in range(reading.MARGIN + 6):
+        world.enqueue(f"number {number}")
+    world.settings = world.settings.model_copy(update={"max_pods": 0})
+    loop = world.loop()
+    loop.observer = depths = Depths()
+    loop.round()
+    before = world.session.requests
+    loop.round()
+    assert world.session.requests - before == 2, "queues and the tasks that wait"
+    assert depths.seen == [(reading.MARGIN + 6, reading.MARGIN)] * 2
+
+
+def test_queues_by_pattern_are_served_a_new_one_too_and_a_name_has_its_own_settings(world: World) -> None:
+    keys = {f"{world.name}-*": QueueSettings(), f"{world.name}-idle": QueueSettings(paused=True), f"x{world.name}*": {}}
+    world.settings = Settings.model_validate({"queues": keys, "createQueueIfNotExists": True}).model_copy(
+        update={"poll_seconds": 0.1}
+    )
+    made = {end: queues.create(world.session, f"{world.name}-{end}") for end in ("one", "idle")}
+    loop = world.loop()
+    paused = world.enqueue_in(made["idle"])
+    first = world.enqueue_in(made["one"])
+    world.go(first)
+    world.until(loop, lambda: world.status(first) == "completed")
+    made["two"] = queues.create(world.session, f"{world.name}-two")
+    second = world.enqueue_in(made["two"])
+    world.go(second)
+    world.until(loop, lambda: world.status(second) == "completed")
+    assert world.status(paused) == "queued" and "is paused" in support.task(world.session, paused).status_message
+    found = {queue.name for queue in queues.get_all(world.session)}
+    assert not any("*" in name for name in found), "a pattern makes no queue"
+    for queue in made.values():
+        world.session.call("queues.delete", {"queue": queue, "force": True})

@@ -41,7 +41,9 @@ TROUBLE = {
 PAST_THE_CLAIM = ("removed", "claimed", "checked", "running")
 
 
-def render(task, *, queue_id, queue_name, added, attempt, settings, queue, now, history=(), home="") -> dict[str, Any]:
+def render(
+    task, *, queue_id, queue_name, added, attempt, settings, queue, now, history=(), home="", **more
+) -> dict[str, Any]:
     """The least manifest."""
     found = {
         labels.TASK: task.id,

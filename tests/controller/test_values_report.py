@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
+from controller.values_chart import TOP_CHART
 from controller.values_report import KeyReport, report, understood
 from protocol.errors import ConfigError
 
+VALUES = Path(__file__).parents[2] / "charts" / "podstrap" / "values.yaml"
 CHART = """\
 global:
   imageRegistry: "docker.io"
@@ -65,18 +68,20 @@ def test_the_official_charts_values_are_understood_to_the_last_key(tmp_path: Pat
     assert understood(rows.values())
     verdicts = {key.removeprefix("agentk8sglue."): row.verdict for key, row in rows.items()}
     assert verdicts == {
-        "global": "chart", "imageCredentials": "chart", "clearml": "chart", "image": "ignored",
+        "global.imageRegistry": "chart", "imageCredentials.enabled": "chart", "clearml.agentk8sglueKey": "chart",
+        "clearml.agentk8sglueSecret": "chart", "image": "ignored",
         "replicaCount": "chart", "resources": "chart", "initContainers": "ignored", "extraEnvs": "chart",
         "clearmlcheckCertificate": "chart", "apiServerUrlReference": "used", "fileServerUrlReference": "used",
         "webServerUrlReference": "used", "defaultContainerImage": "used", "queue": "used",
-        "createQueueIfNotExists": "used", "volumes": "chart", "fileMounts": "chart", "sessions": "ignored",
+        "createQueueIfNotExists": "used", "volumes": "chart", "fileMounts": "chart",
+        "sessions.portModeEnabled": "ignored",
         **{f"basePodTemplate.{key}": "used" for key in (
             "labels", "initContainers", "schedulerName", "fileMounts", "env", "resources", "priorityClassName",
             "tolerations", "affinity", "hostAliases")},
     }  # fmt: skip
     assert all(row.explanation for row in rows.values())
-    assert rows["sessions"].line == CHART.splitlines().index("sessions:") + 1
-    assert "not offered" in rows["sessions"].explanation
+    assert rows["sessions.portModeEnabled"].line == CHART.splitlines().index("sessions:") + 2
+    assert "not offered" in rows["sessions.portModeEnabled"].explanation
     assert "hunter2" not in repr(rows)
 
 
@@ -103,6 +108,9 @@ def test_queues_of_the_enterprise_chart_are_used_key_by_key(tmp_path: Path) -> N
         ("maxPods: lots", "maxPods", 1, "wrong", "whole number"),
         ("maxPods: 1\nmaxPods: 2", "maxPods", 2, "wrong", "stands twice"),
         ("agentk8sglue: 3", "agentk8sglue", 1, "wrong", "a mapping is wanted"),
+        ("clearml:\n  agentk8sglueKeyy: a", "clearml.agentk8sglueKeyy", 2, "unknown", "did you mean agentk8sglueKey?"),
+        ("podstrap:\n  metric: {}", "podstrap.metric", 2, "unknown", "did you mean metrics?"),
+        ("imageCredentials: yes", "imageCredentials", 1, "wrong", "a mapping is wanted"),
     ],
 )
 def test_what_is_unknown_or_wrong_is_named(
@@ -116,26 +124,44 @@ def test_what_is_unknown_or_wrong_is_named(
     assert words in row.explanation
 
 
-def test_files_given_as_text_are_named_as_not_honoured(tmp_path: Path) -> None:
-    rows = rows_of(tmp_path, "basePodTemplate:\n  fileMounts:\n    - {name: x, fileContent: y}\n")
-    row = rows["basePodTemplate.fileMounts"]
-    assert (row.verdict, row.line) == ("ignored", 2)
-    assert "ConfigMap" in row.explanation
+def test_files_given_as_text_are_the_charts_and_in_settings_a_secret_is_named_instead(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, "basePodTemplate:\n  fileMounts:\n    - {name: x, folderPath: /m, fileContent: y}\n")
+    row = rows["basePodTemplate.fileMounts[0].fileContent"]
+    assert (row.verdict, row.line) == ("wrong", 3)
+    assert "secretName" in row.explanation
+    named = rows_of(tmp_path, "basePodTemplate:\n  fileMounts:\n    - {name: x, folderPath: /m, secretName: y}\n")
+    assert {row.verdict for row in named.values()} == {"used"}
 
 
 def test_what_the_chart_makes_of_its_values_is_no_mistake(tmp_path: Path) -> None:
     file = "{name: x, folderPath: /mnt, fileContent: y}"
     text = "agentk8sglue:\n  queue: b,a\n  queues:\n    a:\n  instance: ''\n"
     text += f"  basePodTemplate:\n    fileMounts: [{file}]\n"
+    text = text.replace("    a:\n", f"    a: {{templateOverrides: {{fileMounts: [{file}], nodeSelector: {{a: b}}}}}}\n")
     rows = rows_of(tmp_path, text)
     assert {key.removeprefix("agentk8sglue."): row.verdict for key, row in rows.items()} == {
-        "queue": "chart", "queues.a": "used", "instance": "used", "basePodTemplate.fileMounts": "chart",
+        "queue": "chart", "instance": "used", "basePodTemplate.fileMounts": "chart",
+        "queues.a.templateOverrides.fileMounts": "chart", "queues.a.templateOverrides.nodeSelector": "used",
     }  # fmt: skip
 
 
 def test_the_charts_own_values_are_understood() -> None:
-    rows = report(Path(__file__).parents[2] / "charts" / "podstrap" / "values.yaml")
+    rows = report(VALUES)
     assert understood(rows), [row for row in rows if row.verdict in ("unknown", "wrong")]
+
+
+def test_every_key_of_the_charts_sections_is_explained() -> None:
+    sections = yaml.safe_load(VALUES.read_text())
+    assert {name: set(sections[name]) for name in TOP_CHART} == {name: set(keys) for name, keys in TOP_CHART.items()}
+
+
+def test_each_key_of_the_sessions_is_named_as_not_honoured(tmp_path: Path) -> None:
+    """All that the official chart 5.3 has."""
+    keys = ("portModeEnabled: true", "svcAnnotations: {}", "svcType: NodePort", "externalIP: 0.0.0.0",
+            "startingPort: 30000", "maxServices: 20")  # fmt: skip
+    rows = rows_of(tmp_path, "sessions:\n" + "".join(f"  {key}\n" for key in keys) + "tcpProxy: {enabled: true}\n")
+    wanted = {f"sessions.{key.partition(':')[0]}" for key in keys} | {"tcpProxy.enabled"}
+    assert {key for key, row in rows.items() if row.verdict == "ignored"} == wanted == set(rows)
 
 
 def test_our_own_settings_are_understood(tmp_path: Path) -> None:

@@ -17,6 +17,18 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.podstrap -}}
+{{- if and .metrics.enabled (eq (int .metrics.port) (int .healthPort)) -}}
+{{- fail "\n\npodstrap.metrics.port and podstrap.healthPort are the same: a container's ports have one name each." -}}
+{{- end -}}
+{{- if not .metrics.enabled -}}
+{{- range $name := list "podMonitor" "prometheusRule" "dashboard" -}}
+{{- if (get $.Values.podstrap.metrics $name).enabled -}}
+{{- fail (printf "\n\npodstrap.metrics.%s is enabled, podstrap.metrics is not: there would be nothing to scrape." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- $cache := .Values.podstrap.cache -}}
 {{- $volumes := 0 -}}
 {{- if include "podstrap.cacheClaim" . }}{{ $volumes = add1 $volumes }}{{ end -}}

@@ -46,6 +46,10 @@ spec:
         - /etc/podstrap/settings.yaml
         - --health
         - {{ printf ":%d" (int $own.healthPort) | quote }}
+        {{- if $own.metrics.enabled }}
+        - --metrics
+        - {{ printf ":%d" (int $own.metrics.port) | quote }}
+        {{- end }}
         - --log-level
         - {{ $glue.debugMode | ternary "DEBUG" $own.logLevel }}
         - --log-format
@@ -83,6 +87,9 @@ spec:
         {{- end }}
       ports:
         - {name: health, containerPort: {{ int $own.healthPort }}}
+        {{- if $own.metrics.enabled }}
+        - {name: metrics, containerPort: {{ int $own.metrics.port }}}
+        {{- end }}
       {{- if not .drain }}
       # The port opens once the Kubernetes API has answered, so the first answer may take as long as that.
       startupProbe:
