@@ -100,6 +100,8 @@ def test_nothing_is_refused_that_the_api_server_would_take(
     for problem in reading.problems:
         if is_ours(problem.message) or not expressible(problem.path):
             continue
+        if "$patch" in str(alone(template, problem.path)):
+            continue  # a word to our merge, which no API server ever sees
         manifest = rendered(configuration({}, {}), Task(id="3" * 32))
         only = alone(template, problem.path)
         if only is None:
