@@ -23,7 +23,7 @@ ROOMS = ("protocol", "clearml_api", "bootstrap", "controller", "cli")
 BASE = "PodstrapError"
 REASONS = {
     "Refused": (0,), "PydanticCustomError": (1,), "Diagnosis": (1,), "Ending": (1, 2), "FinishTask": (3,),
-    "FailQueued": (3,), "StopJob": (2,), "say": (1,), "Problem": (1,), "_refused": (0,),
+    "FailQueued": (3,), "StopJob": (2,), "say": (1,), "Problem": (1,), "TooManyAttempts": (0, 1), "_refused": (0,),
 }  # fmt: skip
 """Call -> places of its arguments that hold a text for a person; an error's is the first."""
 _SHORT = ("Diagnosis",)
@@ -68,7 +68,7 @@ def collected(root: Path = support.REPOSITORY_ROOT) -> list[Reason]:
     modules = [
         _Module(path, ast.parse(path.read_text())) for room in ROOMS for path in sorted((root / room).rglob("*.py"))
     ]
-    places = {**REASONS, **dict.fromkeys(_family(modules), (0,))}
+    places = {**dict.fromkeys(_family(modules), (0,)), **REASONS}
     shared = {name: (module, function) for module in modules for name, function in module.functions.items()}
     constants = {name: value for module in modules for name, value in module.constants.items()}
     found: dict[str, Reason] = {}
@@ -199,7 +199,18 @@ class _Texts:
             return [text for value in found for text in deeper.of(value)]
         if (value := self._module.constants.get(name) or self._constants.get(name)) is not None:
             return deeper.of(value)
-        return [HOLE]
+        return list(self._given(name)) or [HOLE]
+
+    def _given(self, name: str) -> Iterator[str]:
+        """What the module's own calls give for a parameter of the function."""
+        arguments = [one.arg for one in self._function.args.args] if self._function else []
+        if self._function is None or name not in arguments:
+            return
+        number = arguments.index(name)
+        inside = {id(node): function for function in _functions(self._module.tree) for node in ast.walk(function)}
+        for node in ast.walk(self._module.tree):
+            if isinstance(node, ast.Call) and _name(node.func) == self._function.name and number < len(node.args):
+                yield from self._deeper(self._module, inside.get(id(node))).of(node.args[number])
 
     def _table(self, node: ast.expr) -> list[str]:
         return self._named(node.id) if isinstance(node, ast.Name) else [HOLE]

@@ -24,8 +24,8 @@ def test_every_module_that_it_names_exists() -> None:
     def exists(word: str) -> bool:
         if word.endswith("/"):
             return any(one.endswith(f"/{word.rstrip('/')}") for one in folders)
-        whole = f"job_template{word}" if word.startswith("_") else word
-        return any(one == whole or one.endswith(f"/{whole}") for one in files)
+        whole = [f"{prefix}{word}" for prefix in ("job_template", "docker_args")] if word.startswith("_") else [word]
+        return any(one == each or one.endswith(f"/{each}") for one in files for each in whole)
 
     assert sorted(one for one in named if not exists(one)) == []
 
