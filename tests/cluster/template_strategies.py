@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from clearml_api.models import Container, Task
-from controller.job_template_keys import CONTAINER_KEYS, METADATA_KEYS, POD_KEYS, SECURITY_CONTEXTS
+from controller.job_template_keys import CONTAINER_KEYS, POD_KEYS, SECURITY_CONTEXTS
+from controller.job_template_reserved import METADATA_KEYS
 
 JUNK: tuple[Any, ...] = (
     None, True, 0, 1, 30.0, 1.5, "", "x", "Not OK!", "true", [], {}, [{}], [1], ["x"], [None], {"a": 1}, {"a": "b"},

@@ -14,7 +14,8 @@ from controller import job_template, job_template_keys, probe
 from controller.cluster.interface import Refused
 from controller.cluster.kube_cluster import KubernetesCluster
 from controller.cluster.kubernetes import Api
-from controller.job_template_keys import CONTAINER_KEYS, METADATA_KEYS, POD_KEYS
+from controller.job_template_keys import CONTAINER_KEYS, POD_KEYS
+from controller.job_template_reserved import METADATA_KEYS
 from controller.merge import merged
 from controller.provenance import explain
 from controller.settings import Settings
