@@ -132,10 +132,13 @@ def values_schema() -> Schema:
     settings = settings_file.json_schema()
     definitions = settings["$defs"]
     controller = definitions.pop("Settings")["properties"]
-    definitions["PodTemplate"]["properties"]["fileMounts"] = {"type": "array", "maxItems": 0}
-    base = {**definitions["PodTemplate"], "properties": dict(definitions["PodTemplate"]["properties"])}
-    base["properties"]["fileMounts"] = {**_FILES, "description": "Files given as text; the chart makes a Secret."}
-    definitions["BasePodTemplate"] = base
+    template = definitions["PodTemplate"]
+    named = template["properties"]["fileMounts"]["anyOf"]
+    template["properties"]["fileMounts"] = {
+        "anyOf": [{"type": "array", "items": {"anyOf": [_FILES["items"], named[0]["items"]]}}, {"type": "null"}],
+        "description": "Files, of a text (the chart makes a Secret) or of a Secret or ConfigMap that is there.",
+    }
+    definitions["BasePodTemplate"] = template
     schema: Schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Values of the chart podstrap",

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.job_template_files import FILES, volumes_and_mounts
 from controller.job_template_shapes import (
     ENV,
     FLAG,
@@ -52,7 +53,7 @@ POD_KEYS: Mapping[str, Shape] = {
     "hostPID": FLAG,
     "hostUsers": FLAG,
     "hostname": TEXT,
-    "imagePullSecrets": NAMED,
+    "imagePullSecrets": items("name", required=False),
     "initContainers": NAMED,
     "nodeSelector": TEXTS,
     "overhead": MAPPING,
@@ -89,7 +90,7 @@ METADATA_KEYS: Mapping[str, Shape] = {"labels": TEXTS, "annotations": TEXTS}
 SECURITY_CONTEXTS = {"podSecurityContext": "pod", "containerSecurityContext": "container"}
 WHOLE_KEYS = ("spec", "metadata", "template", "kind", "apiVersion")
 FILE_MOUNTS = "fileMounts"
-"""The chart's key for files given as text: taken when empty."""
+"""The chart's key for files: see job_template_files."""
 
 _OWNED = "is podstrap's own and cannot be set"
 _OWNED_POD = {"restartPolicy": "Never", "activeDeadlineSeconds": None, "ephemeralContainers": None}
@@ -185,13 +186,17 @@ def _flat_layer(flat: Mapping[str, Any]) -> dict[str, Any]:
     for key, target in (("podSecurityContext", spec), ("containerSecurityContext", container)):
         if key in flat:
             target["securityContext"] = flat[key]
+    if files := flat.get(FILE_MOUNTS):
+        volumes, mounts = volumes_and_mounts(files)
+        spec["volumes"] = [*volumes, *(spec.get("volumes") or [])]
+        container["volumeMounts"] = [*mounts, *(container.get("volumeMounts") or [])]
     metadata = {key: value for key, value in flat.items() if key in METADATA_KEYS}
     return {"metadata": metadata, "spec": {**spec, "containers": [container]}}
 
 
 def known_keys() -> list[str]:
     """Every key a template may have, for suggestions."""
-    return [*POD_KEYS, *CONTAINER_KEYS, *SECURITY_CONTEXTS, *METADATA_KEYS, *WHOLE_KEYS]
+    return [*POD_KEYS, *CONTAINER_KEYS, *SECURITY_CONTEXTS, *METADATA_KEYS, *WHOLE_KEYS, FILE_MOUNTS]
 
 
 def schema() -> dict[str, Any]:
@@ -201,7 +206,7 @@ def schema() -> dict[str, Any]:
     properties: dict[str, Any] = {
         key: {"anyOf": [shape.schema, {"type": "null"}]} for key, shape in sorted({**shapes, **whole}.items())
     }
-    properties[FILE_MOUNTS] = {"type": "array", "maxItems": 0}
+    properties[FILE_MOUNTS] = {"anyOf": [FILES.schema, {"type": "null"}]}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
@@ -257,8 +262,8 @@ def _flat_problems(flat: Mapping[str, Any]) -> Iterator[Problem]:
         if key in _OWNED_POD or key in _OWNED_CONTAINER:
             yield from _owned_value(key, value, {**_OWNED_POD, **_OWNED_CONTAINER}, (key,))
         elif key == FILE_MOUNTS:
-            if value:
-                yield Problem((key,), "is not offered", "use volumes with a ConfigMap or Secret, and volumeMounts")
+            if value is not None:
+                yield from FILES.check(value, (key,))
         elif key not in shapes:
             near = difflib.get_close_matches(str(key), known_keys(), n=1)
             hint = f"did you mean {near[0]}?" if near else "a field of the pod's spec goes under `spec`"

@@ -160,13 +160,16 @@ RESOURCES = Shape(
 )
 
 
-def items(key: str) -> Shape:
+def items(key: str, *, required: bool = True) -> Shape:
     """A list of mappings, each with this key: a text."""
 
     def check(value: Any, path: Path) -> Iterator[Problem]:
-        return _mappings(value, path, key)
+        for problem in _mappings(value, path, key):
+            if required or "missing" not in problem.message:
+                yield problem
 
-    return Shape(check, {"type": "array", "items": {"type": "object", "required": [key]}})
+    item = {"type": "object", **({"required": [key]} if required else {})}
+    return Shape(check, {"type": "array", "items": item})
 
 
 NAMED = items("name")

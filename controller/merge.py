@@ -30,6 +30,9 @@ MERGE_KEYS = {
     "schedulingGates": "name",
 }
 """List field -> the key of its items. tolerations, envFrom, command and args have none."""
+_SECOND_KEYS = {"ports": ("protocol", "TCP"), "topologySpreadConstraints": ("whenUnsatisfiable", "")}
+"""List field -> its second key and what it is when not said: x-kubernetes-list-map-keys of the same document, without
+which 53/TCP and 53/UDP, or a hard and a soft constraint on one topology, would be taken for one."""
 
 _RETAIN_KEYS = ("volumes", "resourceClaims")
 _WHOLE_ITEMS = ("env",)
@@ -63,7 +66,7 @@ def _lists(base: list[Any], over: list[Any], name: str) -> list[Any]:
     key = MERGE_KEYS[name]
     result: list[Any] = []
     for item in (*base, *over):  # the base through the same sieve: of two items with one name the later counts
-        at = _place(result, item, key)
+        at = _place(result, item, key, _SECOND_KEYS.get(name))
         if isinstance(item, Mapping) and item.get(_DIRECTIVE) == "delete":
             if at is not None:
                 del result[at]
@@ -74,13 +77,29 @@ def _lists(base: list[Any], over: list[Any], name: str) -> list[Any]:
     return result
 
 
-def _place(items: list[Any], item: Any, key: str) -> int | None:
+def name_of(field: str, item: Any) -> Any:
+    """What an item of a list is known by: its merge key's value, with the second one's where there is one; or None."""
+    key = MERGE_KEYS.get(field)
+    found = item.get(key) if key and isinstance(item, Mapping) else None
+    second = item.get(_SECOND_KEYS[field][0]) if found is not None and field in _SECOND_KEYS else None
+    return found if second is None else f"{found}/{second}"
+
+
+def _place(items: list[Any], item: Any, key: str, second: tuple[str, str] | None) -> int | None:
     """Where the item stands already; one without its merge key is found by being equal."""
     wanted = item.get(key) if isinstance(item, Mapping) else None
     if wanted is None:
         plain = merged(None, item)
         return next((n for n, one in enumerate(items) if one == plain), None)
-    return next((n for n, one in enumerate(items) if isinstance(one, Mapping) and one.get(key) == wanted), None)
+
+    def same(one: Any) -> bool:
+        if not isinstance(one, Mapping) or one.get(key) != wanted:
+            return False
+        return second is None or not (second[1] or second[0] in item) or (
+            one.get(second[0], second[1]) == item.get(second[0], second[1])
+        )  # fmt: skip
+
+    return next((n for n, one in enumerate(items) if same(one)), None)
 
 
 def _item(base: Any, over: Any, name: str) -> Any:

@@ -67,6 +67,8 @@ class StopMark:
     """The pod that had not started; empty when there was none."""
     holder: str = ""
     """The pod of this Job that held the claim then; another one means that a pod started after all."""
+    at: datetime | None = None
+    """When: the pause before the next attempt counts from then."""
 
     @property
     def diagnosis(self) -> Diagnosis:
@@ -74,14 +76,16 @@ class StopMark:
 
     def to_text(self) -> str:
         """The annotation's value."""
-        return _dump({**asdict(self), "reason": self.reason[:_KEPT]})
+        at = self.at.isoformat() if self.at else ""
+        return _dump({**asdict(self), "reason": self.reason[:_KEPT], "at": at})
 
     @classmethod
     def from_text(cls, text: str | None) -> StopMark | None:
         """The mark in an annotation; None when there is none or it is not ours to understand."""
         try:
             raw = _load(text)
-            return cls(Reason(raw["word"]), str(raw["reason"]), str(raw.get("pod", "")), str(raw.get("holder", "")))
+            at = _aware(datetime.fromisoformat(raw["at"])) if raw.get("at") else None
+            return cls(Reason(raw["word"]), str(raw["reason"]), str(raw.get("pod", "")), str(raw.get("holder", "")), at)
         except (ValueError, KeyError, TypeError):
             return None
 

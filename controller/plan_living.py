@@ -44,7 +44,8 @@ def _in_its_time(view: View, job: JobFacts, task: Task) -> Iterator[Action]:
     if not _began(job, task) and (late := overdue(job, view.policy(job), view.state.now)):
         holder = task.claim.pod if task.claim and task.claim.job_uid == job.uid else ""
         pod = job.last_pod.name if job.last_pod and job.last_pod.may_act else ""
-        yield StopJob(job.task, job, late.reason, StopMark(late.word, late.reason, pod, holder))
+        mark = StopMark(late.word, late.reason, pod, holder, view.state.now)
+        yield StopJob(job.task, job, late.reason, mark)
         return
     if task.status == "in_progress" and view.state.minute:
         yield Ping(job.task)

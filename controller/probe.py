@@ -17,7 +17,7 @@ from typing import Any
 from clearml_api.models import Task
 from controller import job_template, provenance
 from controller.cluster.interface import Cluster, Refused
-from controller.merge import MERGE_KEYS
+from controller.merge import name_of
 from controller.provenance import Explained
 from controller.settings import Settings
 from controller.settings_file import Places
@@ -133,13 +133,13 @@ def _of_probe(
     explained = provenance.explain(
         manifest, probe.task, settings=settings, queue=queue, queue_key=probe.queue_key, queue_name=name
     )
-    for where, words in _causes(refused):
+    for where, words in causes_of(refused):
         one = located(where, words, manifest, explained) if where else None
         key = one.origin.key if one else ()
         yield Finding(str(probe), words, key, places.at(key) if places and key else "")
 
 
-def _causes(refused: Refused) -> list[tuple[str, str]]:
+def causes_of(refused: Refused) -> list[tuple[str, str]]:
     """Field and words of each thing that is wrong."""
     text = str(refused).partition("\n")[0]
     found = [(where, f"{where}: {words}" if where else words) for where, words in refused.causes]
@@ -154,8 +154,7 @@ def _paths(where: str, manifest: Mapping[str, Any]) -> list[str]:
     for index, word in _TOKEN.findall(where):
         if index and isinstance(node, (list, tuple)) and index.isdecimal() and int(index) < len(node):
             item = node[int(index)]
-            key = MERGE_KEYS.get(name)
-            mark = item.get(key) if key and isinstance(item, Mapping) else None
+            mark = name_of(name, item)
             path, node = f"{path}[{index if mark is None else mark}]", item
         else:
             name = index or word

@@ -14,7 +14,7 @@ from typing import Any
 
 from clearml_api.models import Task
 from controller import docker_args, job_template, job_template_keys
-from controller.merge import MERGE_KEYS, merged
+from controller.merge import MERGE_KEYS, merged, name_of
 from controller.provenance_settings import deciding
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
@@ -22,6 +22,9 @@ from controller.settings_values import Template
 from controller.settings_yaml import Key
 
 _POD = "spec.template."
+_EMPTY = "\0empty"
+"""A key, in a marked template, of a mapping that is empty: where it stands."""
+_MAIN_NAME = f"{_POD}spec.containers[{job_template_keys.CONTAINER}].name"
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class Mark:
 
     def __eq__(self, other: object) -> bool:
         return bool(self.value == (other.value if isinstance(other, Mark) else other))
+
+    def __str__(self) -> str:
+        return str(self.value)
 
     def __hash__(self) -> int:
         return hash(self.value)
@@ -93,11 +99,9 @@ def leaves(value: Any, path: str = "", name: str = "") -> Iterator[tuple[str, An
             dot = "." if path else ""
             yield from leaves(inner, f"{path}{dot}{key}", str(key))
     elif isinstance(value, (list, tuple)) and value:
-        key = MERGE_KEYS.get(name)
         for index, item in enumerate(value):
-            found = item.get(key) if key and isinstance(item, Mapping) else None
-            mark = index if found is None else getattr(found, "value", found)
-            yield from leaves(item, f"{path}[{mark}]")
+            found = name_of(name, item)
+            yield from leaves(item, f"{path}[{index if found is None else found}]")
     else:
         yield path, value
 
@@ -115,15 +119,20 @@ def _marked_template(template: Template, where: str, queue_key: str) -> dict[str
     return {name: template[name] if name in ("kind", "apiVersion") else value for name, value in found.items()}
 
 
-def _marked(value: Any, who: str, path: Key) -> Any:
+def _marked(value: Any, who: str, path: Key, name: str = "") -> Any:
+    """The value with marks in it. One that holds nothing stays what it is to the merge: an empty mapping adds nothing
+    to a base, an empty list replaces one where lists do not merge."""
+    origin = Origin(who, path)
     if isinstance(value, Mapping):
-        return {
-            key: inner if key == "$patch" or inner is None or inner in ({}, []) else _marked(inner, who, (*path, key))
+        found = {
+            key: inner if key == "$patch" or inner is None else _marked(inner, who, (*path, key), str(key))
             for key, inner in value.items()
         }
-    if isinstance(value, list):
-        return [_marked(item, who, (*path, index)) for index, item in enumerate(value)]
-    return Mark(value, Origin(who, path))
+        nothing = all(inner is None for key, inner in found.items() if key != "$patch")
+        return {**found, _EMPTY: Mark({}, origin)} if nothing and name else found
+    if isinstance(value, list) and (value or name in MERGE_KEYS):
+        return [_marked(item, who, (*path, index), f"{name}[]") for index, item in enumerate(value)]
+    return Mark(value, origin)
 
 
 def _of_task(task: Task, settings: Settings, queue: QueueSettings, queue_name: str) -> dict[str, tuple[Any, str]]:
@@ -149,16 +158,21 @@ def _origin(
     mark = operators.get(inner)
     if isinstance(mark, Mark) and _same(mark.value, value):
         return mark.origin
-    if mark in ({}, []) and mark == value:
+    if inner == _MAIN_NAME:
+        return None
+    if value == {}:
+        empty = operators.get(f"{inner}.{_EMPTY}")
+        return empty.origin if isinstance(empty, Mark) else None
+    unmarked = inner in operators and not isinstance(mark, Mark)
+    if unmarked and mark == value and value is not None:
         return _beside(inner, operators)
-    plainly_ours = inner in operators and not isinstance(mark, Mark)  # the container's name
-    if inner in theirs and not plainly_ours and _same(theirs[inner][0], value):
+    if inner in theirs and not unmarked and _same(theirs[inner][0], value):
         return Origin("task", (), theirs[inner][1])
     return None
 
 
 def _beside(path: str, operators: Mapping[str, Any]) -> Origin | None:
-    """Of what holds nothing (`emptyDir: {}`) and so has no mark: the origin of its neighbour."""
+    """Of what has no mark, since it was made of others (a file's mount): the origin of its neighbour."""
     parent = path.rpartition(".")[0]
     marks = (mark for other, mark in operators.items() if other.startswith(f"{parent}.") and isinstance(mark, Mark))
     return next((mark.origin for mark in marks), None)

@@ -168,8 +168,9 @@ class JobFacts:
 
     @property
     def over_since(self) -> datetime | None:
-        """When the last of its pods ended; None when nothing tells."""
-        moments = [pod.finished for pod in self.pods] + [self.end.at if self.end else None]
+        """When the last of its pods ended, or it was stopped; None when nothing tells."""
+        stopped = self.mark.at if self.mark else None
+        moments = [*(pod.finished for pod in self.pods), self.end.at if self.end else None, stopped]
         return max((moment for moment in moments if moment), default=None)
 
     def is_for(self, entry: QueueEntry) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -86,7 +86,7 @@ class Telemetry(Observer, Collector):
 
     def decided(self, state: State, settings: Settings, plan: Plan) -> None:
         self._names = queue_names(state)
-        self._begin_at_zero(settings)
+        self._begin_at_zero(self._names.values())
         self._show(picture(state, settings, plan))
         for change in self._changes.seen(state):
             if change.seconds is None:
@@ -129,9 +129,9 @@ class Telemetry(Observer, Collector):
         self._counters[m.KUBERNETES_REQUESTS].labels(verb, resource, status).inc()
         self._histograms[m.KUBERNETES_SECONDS].labels(verb, resource).observe(seconds)
 
-    def _begin_at_zero(self, settings: Settings) -> None:
+    def _begin_at_zero(self, queues: Iterable[str]) -> None:
         """Series that Prometheus must see before the first event: it takes no increase from a counter's first value."""
-        for queue in settings.queues:
+        for queue in queues:
             if queue not in self._begun:
                 self._begun.add(queue)
                 self._counters[m.JOBS_CREATED].labels(queue)

@@ -19,6 +19,7 @@ from controller.settings_yaml import Key, dotted
 from controller.values_chart import CHART, FILES, IGNORED, ORDER, SHARED, TOP_CHART
 from protocol.errors import ConfigError
 
+_HOLD_TEMPLATES = ("basePodTemplate", "queues", "rules")
 Verdict = Literal["used", "chart", "ignored", "unknown", "wrong"]
 Row = tuple[Verdict, Key, str]
 
@@ -87,22 +88,41 @@ def _chart_keys(section: str, value: Any) -> Iterator[Row]:
 
 
 def _chart_section(section: Any, prefix: Key) -> Iterator[Row]:
-    """agentk8sglue of a values file, where the chart takes three things that the controller's settings do not."""
+    """agentk8sglue of a values file, where the chart takes things that the controller's settings do not."""
     if isinstance(section, Mapping):
         known = _meanings(Settings)
         for key in [key for key, value in section.items() if value in (None, "") and key in known]:
             yield "used", (*prefix, key), known[key]  # not set
         section = {key: value for key, value in section.items() if value not in (None, "") or key not in known}
-        base = section.get("basePodTemplate")
-        if isinstance(base, Mapping) and base.get(job_template_keys.FILE_MOUNTS):
-            yield "chart", (*prefix, "basePodTemplate", job_template_keys.FILE_MOUNTS), FILES
-            kept = {key: value for key, value in base.items() if key != job_template_keys.FILE_MOUNTS}
-            section = {key: value for key, value in section.items() if key != "basePodTemplate"}
-            section = {**section, "basePodTemplate": kept} if kept else section
+        section, files = _without_texts(section, ())
+        yield from (("chart", (*prefix, *path), FILES) for path in files)
         if section.get("queue") and section.get("queues"):
             yield "chart", (*prefix, "queue"), ORDER
             section = {key: value for key, value in section.items() if key != "queue"}
     yield from _section(section, prefix)
+
+
+def _without_texts(value: Any, path: Key) -> tuple[Any, list[Key]]:
+    """The section without those `fileMounts` of templates that give texts, which the chart takes; where they stood."""
+    if isinstance(value, list):
+        parts = [_without_texts(one, (*path, index)) for index, one in enumerate(value)]
+        return [one for one, _ in parts], [place for _, places in parts for place in places]
+    if not isinstance(value, Mapping):
+        return value, []
+    kept: dict[Any, Any] = {}
+    found: list[Key] = []
+    for key, inner in value.items():
+        here = (*path, str(key))
+        if key == job_template_keys.FILE_MOUNTS and len(path) and _gives_texts(inner):
+            found.append(here)
+            continue
+        kept[key], below = (inner, []) if key not in _HOLD_TEMPLATES and not path else _without_texts(inner, here)
+        found += below
+    return ({key: inner for key, inner in kept.items() if inner or value[key] == inner} if found else value), found
+
+
+def _gives_texts(files: Any) -> bool:
+    return isinstance(files, list) and any(isinstance(one, Mapping) and "fileContent" in one for one in files)
 
 
 def _section(section: Any, prefix: Key) -> Iterator[Row]:
@@ -120,9 +140,9 @@ def _section(section: Any, prefix: Key) -> Iterator[Row]:
             continue
         where = path[len(prefix) :]
         if where[0] == "basePodTemplate" and len(where) > 1:
-            yield from _template_key(path, str(key), value)
+            yield "used", path, "of each task's pod"
         elif where[0] == "queues" and len(where) > 1:
-            yield from _queue_key(path, str(key), value)
+            yield from _queue_key(path, str(key))
         elif key in known or key == "queue":
             yield "used", path, known.get(str(key), "queues in order of priority")
         elif key in IGNORED:
@@ -157,26 +177,17 @@ def _queue_keys(path: Key, queue: Any) -> Iterator[tuple[Key, Any, Any]]:
             yield (*path, str(key)), key, value
 
 
-def _queue_key(path: Key, key: str, value: Any) -> Iterator[Row]:
+def _queue_key(path: Key, key: str) -> Iterator[Row]:
     if "templateOverrides" in path[:-1]:
-        yield from _template_key(path, key, value)
+        yield "used", path, "of each task's pod"
     else:
         yield "used", path, _meanings(QueueSettings).get(key, "a queue with the base template")
-
-
-def _template_key(path: Key, key: str, value: Any) -> Iterator[Row]:
-    if key == job_template_keys.FILE_MOUNTS:
-        yield from _ignored(value, path, "empty, so nothing is missed")
-    else:
-        yield "used", path, "of each task's pod"
 
 
 def _wrong(ours: Mapping[str, Any], prefix: Key) -> list[Row]:
     rows: list[Row] = []
     for path, sentence in settings_file.problems(ours):
         verdict: Verdict = "unknown" if sentence.startswith(("unknown key", "is no key")) else "wrong"
-        if path and path[-1] == job_template_keys.FILE_MOUNTS:
-            verdict = "ignored"
         rows.append((verdict, (*prefix, *path), sentence))
     return rows
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 
 TIMELINE = "podstrap_timeline"
@@ -32,6 +31,7 @@ PHASES = (
 )  # fmt: skip
 """All of them, in order. Repository and environment overlap, the others come one after the other."""
 _LONGEST_SECONDS = 30 * 86400.0
+_LONGEST_TEXT = 4096
 
 
 def to_text(phases: Mapping[str, float]) -> str:
@@ -46,14 +46,16 @@ def until_claimed(phases: Mapping[str, float]) -> float | None:
     return sum(phases.get(name, 0.0) for name in PHASES[: PHASES.index(CLAIM) + 1])
 
 
-def from_text(text: object) -> dict[str, float]:
+def from_text(text: str) -> dict[str, float]:
     """Phase -> seconds; what is no such thing is left out, since anybody may write the property."""
+    if len(text) > _LONGEST_TEXT:
+        return {}
     try:
-        raw = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
+        raw = json.loads(text)
+    except (ValueError, RecursionError):
         return {}
     found: dict[str, float] = {}
     for name, seconds in raw.items() if isinstance(raw, dict) else ():
-        if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds):
-            found[str(name)] = min(max(0.0, float(seconds)), _LONGEST_SECONDS)
+        if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds <= _LONGEST_SECONDS:
+            found[str(name)] = float(seconds)
     return found

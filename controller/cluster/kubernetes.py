@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,7 @@ _THROTTLED_SECONDS = 10.0
 _MOST_CONNECTIONS = 32
 _MESSAGE_BYTES = 64 * 1024
 PATCH = "application/merge-patch+json"
+_GROUP = re.compile(r"^/(api/[^/]+/|apis/[^/]+/[^/]+/)?")
 
 
 Causes = tuple[tuple[str, str], ...]
@@ -259,8 +261,9 @@ def _error_of(response: Any) -> ApiError:
 
 def call_of(method: str, path: str, query: Mapping[str, Any] | None) -> tuple[str, str]:
     """Verb and resource of a request, as Role and audit log call them: `list` `jobs`, `get` `pods/log`."""
-    parts = path.partition("/namespaces/")[2].split("/")
-    resource, name, inner = (*parts[1:4], "", "", "")[:3]
+    _, inside, below = path.partition("/namespaces/")
+    parts = below.split("/")[1:] if inside else _GROUP.sub("", path).split("/")
+    resource, name, inner = (*parts[:3], "", "", "")[:3]
     verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(method, "get")
     if verb == "get" and not name:
         verb = "watch" if query and query.get("watch") else "list"

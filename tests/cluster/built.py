@@ -4,7 +4,9 @@ no registry can be reached. What was built is kept by its inputs, so nothing hap
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -55,8 +57,10 @@ def read(layout: Path, reference: str) -> Image:
     """An image in a folder of OCI's layout."""
     manifest = _blob(layout, json.loads((layout / "index.json").read_text())["manifests"][0]["digest"])
     described = json.loads(manifest.read_bytes())
-    config: dict[str, Any] = json.loads(_blob(layout, described["config"]["digest"]).read_bytes())["config"]
-    layers = tuple(Layer(_blob(layout, one["digest"])) for one in described["layers"])
+    whole = json.loads(_blob(layout, described["config"]["digest"]).read_bytes())
+    config: dict[str, Any] = whole["config"]
+    blobs = [_blob(layout, one["digest"]) for one in described["layers"]]
+    layers = tuple(_plain(blob, name) for blob, name in zip(blobs, whole["rootfs"]["diff_ids"], strict=True))
     labels = {**config.get("Labels", {}), "test.podstrap/reference": reference}
     return Image(reference, layers, {**config, "Labels": labels})
 
@@ -119,6 +123,23 @@ def _inputs() -> Iterator[bytes]:
         if file.is_file() and not name.endswith(".md") and not name.startswith("images/examples/"):
             yield name.encode()
             yield file.read_bytes()
+
+
+def _plain(blob: Path, name: str) -> Layer:
+    """A layer as a tar file: buildah compresses what it writes in this layout, whatever it is told."""
+    with blob.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    if not compressed:
+        return Layer(blob)
+    plain = blob.parents[2] / "plain" / f"{name.removeprefix('sha256:')}.tar"
+    if not plain.exists():
+        plain.parent.mkdir(exist_ok=True)
+        beside = plain.with_suffix(f".{os.getpid()}")
+        with gzip.open(blob) as source, beside.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        beside.replace(plain)
+        Layer(plain).remember()
+    return Layer(plain)
 
 
 def _blob(layout: Path, digest: str) -> Path:

@@ -3,8 +3,10 @@ refused, what is not honoured is named."""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import yaml
 
 from charts import generate
 from charts.dashboard import dashboard_json
+from clearml_api.models import Task
 from controller import permissions, settings_file, values_report
 from controller.settings import Settings
 from controller.values_chart import IGNORED
@@ -31,7 +34,7 @@ from tests.cluster.chart_values import KEYS, MATRIX, OFFICIAL, OTHER
 from tests.cluster.conftest import World
 from tests.cluster.kube import Object
 from tests.cluster.test_alerts import promtool
-from tests.controller.manifests import render
+from tests.controller.manifests import TASK, render
 
 pytestmark = pytest.mark.cluster
 
@@ -192,6 +195,35 @@ def test_tasks_share_the_cache_and_need_not_be_root(
     spec = render(settings=settings_file.load_text(settings_text(objects)))["spec"]["template"]["spec"]
     assert spec.get("securityContext") == context
     assert {"name": "podstrap-cache", **volume} in spec["volumes"]
+
+
+def test_files_of_every_template_lie_in_secrets_of_their_own_and_no_text_in_the_settings(offline_helm: Helm) -> None:
+    def files(text: str) -> list[dict[str, str]]:
+        return [{"name": "a.conf", "folderPath": "/etc/files/", "fileContent": text},
+                {"name": "there", "folderPath": "/etc/files", "configMapName": "mine"}]  # fmt: skip
+
+    glue = {
+        "basePodTemplate": {"fileMounts": files("of all")},
+        "queues": {"a": {"templateOverrides": {"fileMounts": files("of queue a")}}, "b": None},
+        "rules": [{"when": {"types": ["x"]}, "templateOverrides": {"fileMounts": files("of the rule")}}],
+    }
+    objects = offline_helm.rendered({**yaml.safe_load(KEYS), "agentk8sglue": glue})
+    assert "of queue a" not in settings_text(objects) and "fileContent" not in settings_text(objects)
+    texts = {one["metadata"]["name"]: one["data"] for one in objects if one["kind"] == "Secret"}
+    settings = settings_file.load_text(settings_text(objects))
+
+    def text(queue: str, task: Task) -> str:
+        spec = render(task, settings, settings.queues[queue], queue_name=queue)["spec"]["template"]["spec"]
+        volumes = {one["name"]: one for one in spec["volumes"]}
+        mounts = {one["mountPath"]: one for one in spec["containers"][0]["volumeMounts"]}
+        mount, there = mounts["/etc/files/a.conf"], mounts["/etc/files/there"]
+        assert (mount["subPath"], mount["readOnly"]) == ("a.conf", True)
+        assert volumes[there["name"]]["configMap"] == {"name": "mine"}
+        return base64.b64decode(texts[volumes[mount["name"]]["secret"]["secretName"]]["a.conf"]).decode()
+
+    assert (text("b", TASK), text("a", TASK), text("a", replace(TASK, type="x"))) == (
+        "of all", "of queue a", "of the rule",
+    )  # fmt: skip
 
 
 def test_names_of_digits_stay_texts(offline_helm: Helm) -> None:

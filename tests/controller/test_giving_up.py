@@ -42,7 +42,7 @@ def stopped(mark: StopMark, *pods: PodFacts) -> JobFacts:
 
 
 MARK = StopMark(
-    Reason.PENDING_TIMEOUT, "not started within 60 s (pendingTimeoutSeconds): unschedulable: 0/3 nodes", "p"
+    Reason.PENDING_TIMEOUT, "not started within 60 s (pendingTimeoutSeconds): unschedulable: 0/3 nodes", "p", at=NOW
 )
 
 
@@ -81,9 +81,10 @@ def test_a_pod_that_claimed_in_that_very_moment_makes_it_a_disruption() -> None:
 
 
 def test_a_registry_that_did_not_answer_gives_another_attempt_and_an_absent_image_does_not() -> None:
-    away = stopped(StopMark(Reason.IMAGE_PULL_FAILED, "the image cannot be pulled (ErrImagePull): i/o timeout"))
-    (again,) = do(away, q1="a", queue=QueueSettings(retry_backoff_seconds=0))
-    assert isinstance(again, CreateJob) and again.attempt == 2
+    away = StopMark(Reason.IMAGE_PULL_FAILED, "the image cannot be pulled (ErrImagePull): i/o timeout")
+    for ago, kind in ((timedelta(seconds=9), SetMessage), (timedelta(seconds=11), CreateJob)):
+        (again,) = do(stopped(replace(away, at=NOW - ago)), q1="a")
+        assert isinstance(again, kind), "the pause counts from when it was stopped"
     absent = stopped(StopMark(Reason.IMAGE_NOT_FOUND, "the image cannot be pulled (ErrImagePull): not found"))
     (fail,) = do(absent, q1="a")
     assert isinstance(fail, FailQueued)

@@ -416,7 +416,10 @@ def test_an_id_that_is_no_label_is_refused(task_id: str) -> None:
 def test_every_chart_key_together_is_a_manifest_that_kubernetes_takes() -> None:
     template = {
         "labels": {"a": "b"}, "annotations": {"c": "d"},
-        "initContainers": [{"name": "init", "image": "busybox", "resources": {"limits": {"cpu": 1}}}],
+        "initContainers": [
+            {"name": "init", "image": "busybox", "resources": {"limits": {"cpu": 1}}},
+            {"name": "sidecar", "image": "proxy", "restartPolicy": "Always", "resources": {"limits": {"memory": 2**9}}},
+        ],
         "schedulerName": "volcano", "priorityClassName": "high", "runtimeClassName": "nvidia",
         "volumes": [{"name": "data", "nfs": {"server": "192.168.0.1", "path": "/var/nfs"}}],
         "volumeMounts": [{"name": "data", "mountPath": "/data", "subPath": "x"}], "fileMounts": [],
@@ -437,6 +440,40 @@ def test_every_chart_key_together_is_a_manifest_that_kubernetes_takes() -> None:
     assert variables_of(manifest)["PODSTRAP_GRACE_SECONDS"] == "120"
     assert pod_of(manifest)["initContainers"][0]["resources"] == {"limits": {"cpu": "1"}}
     assert pod_of(manifest)["automountServiceAccountToken"] is True
+
+
+def test_files_of_secrets_and_config_maps_are_mounted_and_a_queues_stand_over_the_files_of_all() -> None:
+    def named(folder: str, **source: str) -> dict[str, str]:
+        return {"name": "tool.conf", "folderPath": folder, **source}
+
+    base = {"fileMounts": [named("/etc/a", secretName="one"), named("/etc/b/", configMapName="two")]}
+    over = {"fileMounts": [named("/etc/a", secretName="three")]}
+    manifest = render(settings=Settings(base_pod_template=base), queue=QueueSettings(template_overrides=over))
+    assert_kubernetes_takes(manifest)
+    volumes = {one["name"]: one for one in pod_of(manifest)["volumes"]}
+    mounts = {one["mountPath"]: one for one in container_of(manifest)["volumeMounts"]}
+    assert volumes[mounts["/etc/a/tool.conf"]["name"]]["secret"] == {"secretName": "three"}
+    assert volumes[mounts["/etc/b/tool.conf"]["name"]]["configMap"] == {"name": "two"}
+    assert mounts["/etc/a/tool.conf"]["subPath"] == "tool.conf" and mounts["/etc/a/tool.conf"]["readOnly"]
+
+
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ({"name": "x", "folderPath": "/m", "fileContent": "hunter2"}, r"fileMounts\[0\]\.fileContent"),
+        ({"name": "../x", "folderPath": "/m", "secretName": "s"}, r"fileMounts\[0\]\.name"),
+        ({"name": "x", "folderPath": "m", "secretName": "s"}, r"fileMounts\[0\]\.folderPath"),
+        ({"name": "x", "folderPath": "/m/../etc", "secretName": "s"}, r"fileMounts\[0\]\.folderPath"),
+        ({"name": "x", "folderPath": "/m", "secretName": "s", "configMapName": "c"}, "one of secretName and configMap"),
+        ({"name": "x", "folderPath": "/m"}, "one of secretName and configMapName"),
+        ({"name": "x", "folderPath": "/m", "secretName": 3}, "one of secretName and configMapName"),
+        ({"name": "x", "folderPath": "/podstrap", "secretName": "s", "mode": 1}, r"fileMounts\[0\]\.mode"),
+    ],
+)
+def test_a_file_that_cannot_be_mounted_is_refused_by_its_key(file: dict[str, Any], named: str) -> None:
+    with pytest.raises(TemplateError, match=named) as error:
+        render(settings=Settings(base_pod_template={"fileMounts": [file]}))
+    assert "hunter2" not in str(error.value)
 
 
 _text = st.sampled_from(["a", "b", "1", ""])

@@ -112,3 +112,16 @@ def test_merging_twice_is_merging_once_and_changes_neither_side(base: dict[str, 
 @given(_mapping)
 def test_merging_nothing_changes_nothing(base: dict[str, Any]) -> None:
     assert merged(base, {}) == base
+
+
+def test_two_ports_of_one_number_and_two_constraints_on_one_topology_are_two() -> None:
+    ports = [{"containerPort": 53}, {"containerPort": 53, "protocol": "UDP"}]
+    assert merged({"ports": ports}, {"ports": [{"containerPort": 53, "protocol": "TCP", "name": "dns"}]})["ports"] == [
+        {"containerPort": 53, "protocol": "TCP", "name": "dns"}, {"containerPort": 53, "protocol": "UDP"},
+    ]  # fmt: skip
+    spread = "topologySpreadConstraints"
+    hard, soft = ({"topologyKey": "zone", "whenUnsatisfiable": how} for how in ("DoNotSchedule", "ScheduleAnyway"))
+    both = {spread: [hard, soft]}
+    assert merged({}, both) == both
+    over = {spread: [{**soft, "maxSkew": 2}, {"topologyKey": "zone", "maxSkew": 3}]}
+    assert merged(both, over)[spread] == [{**hard, "maxSkew": 3}, {**soft, "maxSkew": 2}]

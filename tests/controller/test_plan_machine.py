@@ -295,7 +295,13 @@ class World(RuleBasedStateMachine):
         ended = (*FINAL, "created")
         not_ours = {entry["task"] for entry in self.server.queues["foreign"]}
         tasks = [one for name, one in self.server.tasks.items() if one["status"] not in ended and name not in not_ours]
-        return tasks + self.cluster.living_pods() + self.server.queues["first"] + self.server.queues["second"]
+        return (
+            tasks
+            + self.cluster.living_pods()
+            + self._lost()
+            + self.server.queues["first"]
+            + self.server.queues["second"]
+        )
 
     def _idles_on_one_request(self) -> None:
         self.clock.pass_seconds(61)

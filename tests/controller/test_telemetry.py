@@ -220,7 +220,13 @@ def test_bootstraps_own_seconds_are_read_from_the_task_once(telemetry: Telemetry
     assert found['podstrap_startup_seconds_count{phase="repository",queue="one"}'] == 1
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '"x"', '{"claim": "soon", "start": NaN, "evil": 1, "repository": true}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "[]", '"x"', "[" * 4000, '{"claim": 1' + "0" * 400 + "}", '{"claim": 0.1, "x": "' + "y" * 5000 + '"}',
+        '{"claim": "soon", "start": NaN, "environment": -1, "first line": 1e99, "evil": 1, "repository": true}',
+    ],
+)  # fmt: skip
 def test_a_timeline_that_somebody_else_wrote_counts_nothing(text: str, telemetry: Telemetry) -> None:
     found = told(telemetry, state(job(), tasks=with_timeline("")), state(replace(job()), tasks=with_timeline(text)))
     assert not any(key.startswith(("podstrap_startup_seconds", "podstrap_claim")) for key in found)

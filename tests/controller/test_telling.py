@@ -93,7 +93,7 @@ def test_a_damaged_annotation_is_none(text: str) -> None:
 
 def test_a_note_and_a_mark_come_back_as_they_were() -> None:
     note = Note(Reason.UNSCHEDULABLE, "ü" * 50, "p", NOW - timedelta(minutes=1), NOW)
-    mark = StopMark(Reason.PENDING_TIMEOUT, "why", "p")
+    mark = StopMark(Reason.PENDING_TIMEOUT, "why", "p", "q", NOW)
     assert Note.from_text(note.to_text()) == note and StopMark.from_text(mark.to_text()) == mark
 
 

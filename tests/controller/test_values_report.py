@@ -124,20 +124,24 @@ def test_what_is_unknown_or_wrong_is_named(
     assert words in row.explanation
 
 
-def test_files_given_as_text_are_named_as_not_honoured(tmp_path: Path) -> None:
-    rows = rows_of(tmp_path, "basePodTemplate:\n  fileMounts:\n    - {name: x, fileContent: y}\n")
-    row = rows["basePodTemplate.fileMounts"]
-    assert (row.verdict, row.line) == ("ignored", 2)
-    assert "ConfigMap" in row.explanation
+def test_files_given_as_text_are_the_charts_and_in_settings_a_secret_is_named_instead(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, "basePodTemplate:\n  fileMounts:\n    - {name: x, folderPath: /m, fileContent: y}\n")
+    row = rows["basePodTemplate.fileMounts[0].fileContent"]
+    assert (row.verdict, row.line) == ("wrong", 3)
+    assert "secretName" in row.explanation
+    named = rows_of(tmp_path, "basePodTemplate:\n  fileMounts:\n    - {name: x, folderPath: /m, secretName: y}\n")
+    assert {row.verdict for row in named.values()} == {"used"}
 
 
 def test_what_the_chart_makes_of_its_values_is_no_mistake(tmp_path: Path) -> None:
     file = "{name: x, folderPath: /mnt, fileContent: y}"
     text = "agentk8sglue:\n  queue: b,a\n  queues:\n    a:\n  instance: ''\n"
     text += f"  basePodTemplate:\n    fileMounts: [{file}]\n"
+    text = text.replace("    a:\n", f"    a: {{templateOverrides: {{fileMounts: [{file}], nodeSelector: {{a: b}}}}}}\n")
     rows = rows_of(tmp_path, text)
     assert {key.removeprefix("agentk8sglue."): row.verdict for key, row in rows.items()} == {
-        "queue": "chart", "queues.a": "used", "instance": "used", "basePodTemplate.fileMounts": "chart",
+        "queue": "chart", "instance": "used", "basePodTemplate.fileMounts": "chart",
+        "queues.a.templateOverrides.fileMounts": "chart", "queues.a.templateOverrides.nodeSelector": "used",
     }  # fmt: skip
 
 

@@ -73,6 +73,7 @@ def mount_points(root: Path) -> Path:
     """Make the folders that a runtime makes in an image; `root`."""
     for place in MOUNT_POINTS:
         (root / place).mkdir(parents=True, exist_ok=True)
+    root.chmod(0o755)  # pytest's folders are for one user alone
     (root / "tmp").chmod(0o1777)
     return root
 

@@ -40,7 +40,7 @@ def elf_files(folder: Path) -> Iterator[tuple[Path, str]]:
 def test_every_program_brings_its_loader_and_all_libraries(folder: Path) -> None:
     programs = 0
     for file, told in elf_files(folder):
-        if loader := LOADER.search(told):
+        if (loader := LOADER.search(told)) and file.parent.name != "runtime":  # libc itself can be started
             programs += 1
             assert loader[1].startswith("/opt/podstrap/runtime/"), file
             assert (folder / Path(loader[1]).relative_to("/opt/podstrap")).is_file(), file
@@ -93,6 +93,7 @@ def test_scripts_of_git_run_where_there_is_no_shell(folder: Path, roots: dict[st
     inner, outer = tmp_path / "inner", tmp_path / "outer"
     commit = support.repository(inner, {"a": "1"})
     support.repository(outer, {"b": "2"})
+    tmp_path.chmod(0o755)
     support.git(outer, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "inside")
     told = injected(roots["nothing"], folder, **{"/mnt": tmp_path}).run(
         f"{TOOLS}/git", "-c", "safe.directory=*", "-C", "/mnt/outer", "submodule", "status"
@@ -147,6 +148,7 @@ def test_copy_after_a_killed_copy_makes_it_whole(folder: Path, roots: dict[str, 
 
 def test_copy_into_what_cannot_be_written_says_so(folder: Path, roots: dict[str, Path], tmp_path: Path) -> None:
     one = Container(roots["nothing"], {}, {"/opt/podstrap": folder, "/mnt": tmp_path})
+    tmp_path.chmod(0o755)
     done = one.end(PODSTRAP, "copy", "/mnt/folder")
     assert done.returncode == exit_codes.FAILED
     assert "cannot be copied to /mnt/folder: [Errno 30] Read-only file system" in done.stdout

@@ -63,8 +63,7 @@ def run(
             names.CACHE_DIR: "/podstrap/cache",
             names.TERMINATION_LOG: "/podstrap/work/termination",
             names.POLL_SECONDS: "0.3",
-            "CLEARML_AGENT_GIT_USER": origin.http.user,
-            "CLEARML_AGENT_GIT_PASS": origin.http.password,
+            "UV_NO_INDEX": "1",
             **more,
         }
         done = subprocess.run(
@@ -88,9 +87,10 @@ def seen(output: str) -> dict[str, Any]:
 @pytest.mark.parametrize("by", ["http", "ssh"])
 def test_a_task_from_a_private_repository_runs(kind: str, by: str, run: Run, origin: Origin) -> None:
     script = {"repository": origin.url(by), "version_num": origin.commit, "branch": "main"}
+    who = {"CLEARML_AGENT_GIT_USER": origin.http.user, "CLEARML_AGENT_GIT_PASS": origin.http.password}
     output = run(
         kind,
-        GIT_LFS_SKIP_SMUDGE="" if by == "http" else "1",  # that server has no LFS over ssh
+        **(who if by == "http" else {"GIT_LFS_SKIP_SMUDGE": "1"}),  # that server has no LFS over ssh
         script={**script, "requirements": {"pip": "alpha==1.0"}},
         container={"setup_shell_script": "echo setting up\nexport ADDED=1"},
     )

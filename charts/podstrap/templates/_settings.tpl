@@ -17,6 +17,15 @@ written from its model); the template of tasks gets what the chart's other secti
 {{- $_ := set $rest "namespace" (include "podstrap.namespace" .) -}}
 {{- $_ := set $rest "credentialsSecret" $credentials.name -}}
 {{- $_ := set $rest "credentialsSecretKeys" (pick $credentials "accessKey" "secretKey") -}}
+{{- if $rest.rules -}}
+{{- $rules := list -}}
+{{- range $index, $given := $rest.rules -}}
+{{- $rule := deepCopy $given -}}
+{{- include "podstrap.nameFiles" (dict "root" $ "owner" $rule "of" (printf "rule %d" $index)) -}}
+{{- $rules = append $rules $rule -}}
+{{- end -}}
+{{- $_ := set $rest "rules" $rules -}}
+{{- end -}}
 {{- $_ := set $rest "basePodTemplate" (include "podstrap.basePodTemplate" . | fromYaml) -}}
 {{- with include "podstrap.cacheVolume" . | fromYaml -}}
 {{- $_ := set $rest "cache" (merge (dict "volume" .) ($glue.cache | default dict)) -}}
@@ -42,15 +51,17 @@ queues:
 {{- range $names | default (list "default") }}
 {{ toJson . }}:
 {{- $settings := dict -}}
-{{- if kindIs "map" $queues }}{{ $settings = get $queues . | default dict }}{{ end -}}
+{{- if kindIs "map" $queues }}{{ $settings = deepCopy (get $queues . | default dict) }}{{ end -}}
+{{- include "podstrap.nameFiles" (dict "root" $ "owner" $settings "of" (printf "queue %s" .)) -}}
 {{- if $settings }}{{ toYaml $settings | nindent 2 }}{{ else }} {}{{ end -}}
 {{- end }}
 {{- end }}
 
 {{- define "podstrap.basePodTemplate" -}}
 {{- $base := deepCopy (.Values.agentk8sglue.basePodTemplate | default dict) -}}
-{{- $files := $base.fileMounts -}}
-{{- $base = omit $base "fileMounts" -}}
+{{- if $base.fileMounts -}}
+{{- $_ := set $base "fileMounts" (include "podstrap.namedFiles" (dict "root" . "files" $base.fileMounts "of" "") | fromJsonArray) -}}
+{{- end -}}
 {{- $spec := $base.spec | default dict -}}
 {{- $env := include "podstrap.sharedEnv" . | fromYamlArray -}}
 {{- $given := list -}}
@@ -63,12 +74,6 @@ queues:
 {{- end -}}
 {{- with include "podstrap.sharedMounts" . | fromYamlArray -}}
 {{- $_ := set $base "volumeMounts" (concat ($base.volumeMounts | default list) .) -}}
-{{- end -}}
-{{- if $files -}}
-{{- $secret := dict "secretName" (printf "%s-task-files" (include "podstrap.fullname" .)) -}}
-{{- $_ := set $base "volumes" (append ($base.volumes | default list) (dict "name" "file-mounts" "secret" $secret)) -}}
-{{- $mounts := include "podstrap.fileMounts" (dict "files" $files "volume" "file-mounts") | fromYamlArray -}}
-{{- $_ := set $base "volumeMounts" (concat ($base.volumeMounts | default list) $mounts) -}}
 {{- end -}}
 {{- with include "podstrap.pullSecret" . -}}
 {{- $_ := set $base "imagePullSecrets" (append ($base.imagePullSecrets | default list) (dict "name" .)) -}}
@@ -102,4 +107,55 @@ persistentVolumeClaim: {claimName: {{ include "podstrap.cacheClaim" . | quote }}
 {{- else if .Values.podstrap.cache.hostPath -}}
 hostPath: {path: {{ .Values.podstrap.cache.hostPath | quote }}, type: DirectoryOrCreate}
 {{- end -}}
+{{- end }}
+
+{{/* The Secret of the texts of a template's files: (dict "root" $ "of" "queue NAME" | "rule N" | ""). */}}
+{{- define "podstrap.filesSecret" -}}
+{{- printf "%s-task-files" (include "podstrap.fullname" .root) }}{{ with .of }}-{{ sha256sum . | trunc 8 }}{{ end -}}
+{{- end }}
+
+{{/* `fileMounts` without their texts, which lie in a Secret: (dict "root" $ "files" LIST "of" WHOSE); JSON. */}}
+{{- define "podstrap.namedFiles" -}}
+{{- $secret := include "podstrap.filesSecret" . -}}
+{{- $named := list -}}
+{{- range .files -}}
+{{- if hasKey . "fileContent" -}}
+{{- $named = append $named (dict "name" .name "folderPath" .folderPath "secretName" $secret) -}}
+{{- else -}}
+{{- $named = append $named . -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $named -}}
+{{- end }}
+
+{{/* The same for the templateOverrides of a queue or a rule, in place: (dict "root" $ "owner" DICT "of" WHOSE). */}}
+{{- define "podstrap.nameFiles" -}}
+{{- $over := .owner.templateOverrides | default dict -}}
+{{- if $over.fileMounts -}}
+{{- $files := include "podstrap.namedFiles" (dict "root" .root "files" $over.fileMounts "of" .of) | fromJsonArray -}}
+{{- $_ := set $over "fileMounts" $files -}}
+{{- end -}}
+{{- end }}
+
+{{/* Every template's texts by their Secret; JSON. */}}
+{{- define "podstrap.fileTexts" -}}
+{{- $glue := .Values.agentk8sglue -}}
+{{- $found := dict -}}
+{{- $templates := dict "" ($glue.basePodTemplate | default dict) -}}
+{{- if kindIs "map" $glue.queues -}}
+{{- range $name, $queue := $glue.queues -}}
+{{- $_ := set $templates (printf "queue %s" $name) ((default dict $queue).templateOverrides | default dict) -}}
+{{- end -}}
+{{- end -}}
+{{- range $index, $rule := $glue.rules -}}
+{{- $_ := set $templates (printf "rule %d" $index) ($rule.templateOverrides | default dict) -}}
+{{- end -}}
+{{- range $of, $template := $templates -}}
+{{- $texts := dict -}}
+{{- range $template.fileMounts -}}
+{{- if hasKey . "fileContent" }}{{ $_ := set $texts .name .fileContent }}{{ end -}}
+{{- end -}}
+{{- if $texts }}{{ $_ := set $found (include "podstrap.filesSecret" (dict "root" $ "of" $of)) $texts }}{{ end -}}
+{{- end -}}
+{{- toJson $found -}}
 {{- end }}
