@@ -38,6 +38,7 @@ from tests.cluster.node_fixtures import (  # noqa: F401
     node,
     old_python_image,
     own_image,
+    pods_reach_it,
     registry,
     task_image,
 )
