@@ -67,7 +67,7 @@ def _of_job(before: JobFacts | None, job: JobFacts, queue: str) -> Iterator[Chan
     yield from _of_first_pod(before, job, queue)
     known = {pod.uid for pod in before.pods if not pod.may_act} if before else set()
     for pod in job.pods:
-        if not pod.may_act and pod.uid not in known and not job.stopped and (word := _lost(job, pod)):
+        if not pod.may_act and pod.uid not in known and not _withdrawn(job) and (word := _lost(job, pod)):
             yield Change(m.PODS_LOST, (queue, word.value))
     if job.over and not (before and before.over):
         yield Change(m.JOBS_ENDED, (queue, *_end(job)))
@@ -100,15 +100,19 @@ def _lost(job: JobFacts, pod: PodFacts) -> Reason | None:
 
 def _end(job: JobFacts) -> tuple[str, str, str]:
     """Outcome, cause and reason."""
-    said = job.last_pod.last_words if job.last_pod else None
-    if said and said.outcome.value in _SAID and not (job.stopped and said.outcome is Outcome.DISRUPTED):
-        found = diagnose(job)
-        return said.outcome.value, found.cause.value, found.word.value
-    if job.stopped and not job.mark:  # else it was given up, and its task hears of it
-        return "withdrawn", Cause.NONE.value, Reason.JOB_STOPPED.value
     found = diagnose(job)
+    said = job.last_pod.last_words if job.last_pod else None
+    if job.mark is None and said and said.outcome.value in _SAID and not _withdrawn(job, said.outcome):
+        return said.outcome.value, found.cause.value, found.word.value
+    if _withdrawn(job):
+        return "withdrawn", Cause.NONE.value, Reason.JOB_STOPPED.value
     ends = {Cause.INFRASTRUCTURE: "disrupted", Cause.NONE: "withdrawn"}
     return ends.get(found.cause, "failed"), found.cause.value, found.word.value
+
+
+def _withdrawn(job: JobFacts, said: Outcome = Outcome.DISRUPTED) -> bool:
+    """Whether we stopped it because its task went elsewhere: no fault of anybody's."""
+    return job.stopped and job.mark is None and said is Outcome.DISRUPTED
 
 
 def _first(job: JobFacts | None) -> PodFacts | None:

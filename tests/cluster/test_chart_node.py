@@ -82,7 +82,7 @@ def release(
     repository, _, tag = name.partition(":")
     glue = {
         "apiServerUrlReference": urls[0], "webServerUrlReference": urls[0], "fileServerUrlReference": urls[1],
-        "defaultContainerImage": task_image, "pollSeconds": 0.3, "nodeSelector": here,
+        "defaultContainerImage": task_image, "bakedImages": ["*"], "pollSeconds": 0.3, "nodeSelector": here,
         "basePodTemplate": {"nodeSelector": here, "terminationGracePeriodSeconds": 5},
         "extraEnvs": [
             {"name": "KUBERNETES_SERVICE_HOST", "value": node.bridge_address},

@@ -140,6 +140,12 @@ def test_places_and_jobs_are_those_of_the_round(telemetry: Telemetry) -> None:
     assert found['podstrap_jobs_waiting{queue="one",reason="ImageNotFound"}'] == 1
 
 
+def stopped_for(word: Reason) -> JobFacts:
+    """The Job that we stopped because its pod did not start."""
+    mark = StopMark(word, "it waited too long", pod="p", at=NOW)
+    return job(pods=(), stopped=True, annotations={labels.STOPPED_BECAUSE: mark.to_text()})
+
+
 @pytest.mark.parametrize(
     ("before", "after", "series"),
     [
@@ -151,8 +157,10 @@ def test_places_and_jobs_are_those_of_the_round(telemetry: Telemetry) -> None:
         (job(), over(reason="Evicted"), 'cause="infrastructure",outcome="disrupted",queue="one",reason="Evicted"'),
         (job(pods=(pod(phase="Pending"),)), job(pods=(), stopped=True),
          'cause="none",outcome="withdrawn",queue="one",reason="JobStopped"'),
-        (job(pods=(pod(phase="Pending"),)), job(pods=(), stopped=True, annotations={labels.STOPPED_BECAUSE: GIVEN_UP}),
+        (job(pods=(pod(phase="Pending"),)), stopped_for(Reason.PENDING_TIMEOUT),
          'cause="config",outcome="failed",queue="one",reason="PendingTimeout"'),
+        (job(pods=(pod(phase="Pending"),)), stopped_for(Reason.IMAGE_PULL_FAILED),
+         'cause="infrastructure",outcome="disrupted",queue="one",reason="ImagePullFailed"'),
         (None, over(Outcome.COMPLETED, COMPLETE), 'cause="none",outcome="completed",queue="one",reason="Completed"'),
     ],
 )  # fmt: skip
