@@ -24,7 +24,8 @@ ROOMS = ("protocol", "clearml_api", "bootstrap", "controller", "standalone", "cl
 BASE = "PodstrapError"
 REASONS = {
     "Refused": (0,), "PydanticCustomError": (1,), "Diagnosis": (1,), "Ending": (1, 2), "FinishTask": (3,),
-    "FailQueued": (3,), "StopJob": (2,), "say": (1,), "Problem": (1,), "TooManyAttempts": (0, 1), "tell": (0,), "_tell": (0,), "_refused": (0,),
+    "FailQueued": (3,), "StopJob": (2,), "say": (1,), "Problem": (1,), "TooManyAttempts": (0, 1),
+    "_refused": (0,), "tell": (0,), "_tell": (0,),
 }  # fmt: skip
 """Call -> places of its arguments that hold a text for a person; an error's is the first."""
 _SHORT = ("Diagnosis",)
