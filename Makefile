@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 NAMESPACE ?= podstrap
 STAMP := $(VENV)/.podstrap-installed
 
-.PHONY: help setup run test test-cluster test-node test-gpu lint unit browser tools soak clean install chart docs bench-warm-start bench-cold-start bench-idle bench-console bench-dispatch bench-watch bench-node
+.PHONY: help setup run test test-cluster test-node test-gpu test-images lint unit browser tools soak clean install chart docs images image-sizes image-requirements bench-warm-start bench-cold-start bench-idle bench-console bench-dispatch bench-watch bench-node
 
 help:  ## What can be typed here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 28
@@ -34,13 +34,31 @@ lint: setup
 	$(BIN)/lint-imports
 
 unit: setup browser tools
-	$(BIN)/pytest --numprocesses $(or $(JOBS),3) --dist loadgroup --ignore tests/cluster $(PYTEST)
+	$(BIN)/pytest --numprocesses $(or $(JOBS),3) --dist loadgroup --ignore tests/cluster --ignore tests/images $(PYTEST)
 
 test-cluster: setup  ## On a real Kubernetes that it builds and starts here (minutes the first time; root for the real node)
 	$(BIN)/pytest tests/cluster --numprocesses $(or $(JOBS),2) --dist loadgroup --timeout 600 $(PYTEST)
 
 test-node: setup  ## The part of it that needs the real node (root): tasks made by clearml-task, baked and injected
 	$(BIN)/pytest tests/cluster/test_node*.py tests/cluster/test_cases.py -k 'not simulated' --numprocesses 0 --timeout 600 $(PYTEST)
+
+IMAGES ?=
+images: setup  ## Build the images with docker, podman or buildah (IMAGES="task controller" PREFIX= TAG= PLATFORM= PUSH=1 BASE= ENGINE=)
+	@$(BIN)/python images/build.py $(IMAGES) $(if $(ENGINE),--engine $(ENGINE)) $(if $(PREFIX),--prefix $(PREFIX)) $(if $(TAG),--tag $(TAG)) \
+	  $(if $(PLATFORM),--platform $(PLATFORM)) $(if $(BASE),--base $(BASE)) $(if $(BUILD_BASE),--build-base $(BUILD_BASE)) $(if $(PUSH),--push) \
+	  $(if $(CERTIFICATES),--certificates $(CERTIFICATES)) $(if $(OPTIONS),--options '$(OPTIONS)')
+
+test-images: setup  ## The images, built here by buildah, and whole tasks in foreign ones (root, Debian; minutes the first time)
+	$(BIN)/pytest tests/images --numprocesses 0 --timeout 900 $(PYTEST)
+
+image-sizes: setup  ## Megabytes of each image and folder; ends with one line of JSON
+	@$(BIN)/python bench/image_sizes.py
+
+LOCK = env -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+image-requirements: setup  ## Pin the images' Python packages anew, with hashes (images/requirements/)
+	$(LOCK) pyproject.toml --extra pod --output-file images/requirements/bootstrap.txt
+	$(LOCK) pyproject.toml --extra controller --output-file images/requirements/controller.txt
+	$(LOCK) images/requirements/builder.in --output-file images/requirements/builder.txt
 
 browser:  # the page's tests need a browser; on Debian, as root, it is installed when it is missing
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from clearml_api.session import Session
     from protocol.claim import Claim
 
+_CALL_SECONDS = 120.0
+"""How long a call after the claim is tried, where it does not say otherwise."""
 _LONGEST_PAUSE_SECONDS = 2.0
 """Between two tries of the claim: a sidecar that is ready a little later is met soon."""
 _CLAIM_GRACE = 0.5
@@ -94,6 +96,7 @@ def _with_settings(settings: PodSettings, env: Mapping[str, str], terminated: Te
         pause.check()
         claimed = claim(session, settings)
         pause.claiming = False
+        session.bounds = Bounds(total_seconds=_CALL_SECONDS)
     except ClaimLost as lost:
         _complain(f"nothing to do: {lost}")
         words.end(Ending(Outcome.CLAIM_LOST, "claim lost", str(lost), phase="claim"), reported=True)

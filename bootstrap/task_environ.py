@@ -91,8 +91,12 @@ def of_the_task(task: Task, configuration: Configuration) -> dict[str, str]:
 
 
 def for_its_script(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the task's setup script sees: it is the task's own code, so no git credentials and nothing of ours."""
-    return {name: value for name, value in environ.items() if _is_for_the_task(name)}
+    """What the task's setup script sees: it is the task's own code, so no git credentials and nothing of ours,
+    and what the image preloads."""
+    found = {name: value for name, value in environ.items() if _is_for_the_task(name)}
+    if environ.get(names.LD_PRELOAD):
+        found.setdefault("LD_PRELOAD", environ[names.LD_PRELOAD])
+    return found
 
 
 def _is_for_the_task(name: str) -> bool:

@@ -17,6 +17,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.job_template_files import FILES, volumes_and_mounts
+from controller.job_template_reserved import (
+    METADATA_KEYS,
+    OWNED,
+    OWNED_CONTAINER,
+    OWNED_POD,
+    owned_inside,
+    owned_metadata,
+    owned_value,
+)
 from controller.job_template_shapes import (
     ENV,
     FLAG,
@@ -34,12 +43,9 @@ from controller.job_template_shapes import (
     items,
 )  # fmt: skip
 from controller.merge import merged
-from protocol import environment as variables
-from protocol import labels
 
 CONTAINER = "task"
 """The name of the container that runs the task."""
-VOLUME_PREFIX = "podstrap-"
 
 POD_KEYS: Mapping[str, Shape] = {
     "affinity": MAPPING,
@@ -86,52 +92,10 @@ CONTAINER_KEYS: Mapping[str, Shape] = {
     "volumeMounts": items("mountPath"),
     "workingDir": TEXT,
 }
-METADATA_KEYS: Mapping[str, Shape] = {"labels": TEXTS, "annotations": TEXTS}
 SECURITY_CONTEXTS = {"podSecurityContext": "pod", "containerSecurityContext": "container"}
 WHOLE_KEYS = ("spec", "metadata", "template", "kind", "apiVersion")
 FILE_MOUNTS = "fileMounts"
 """The chart's key for files: see job_template_files."""
-
-_OWNED = "is podstrap's own and cannot be set"
-_OWNED_POD = {"restartPolicy": "Never", "activeDeadlineSeconds": None, "ephemeralContainers": None}
-"""Pod key -> the value that may stand all the same, since it is the one podstrap sets."""
-_OWNED_CONTAINER = {
-    "command": None,
-    "args": None,
-    "terminationMessagePath": "/dev/termination-log",
-    "terminationMessagePolicy": "File",
-}
-_OWNED_LABELS = ("batch.kubernetes.io/", "controller-uid", "job-name", labels.PREFIX, labels.MANAGED_BY)
-_SERVERS = "CLEARML_API_HOST", "CLEARML_WEB_HOST", "CLEARML_FILES_HOST"
-KEYS = ("CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY")
-_ELSEWHERE = {
-    **dict.fromkeys(KEYS, "credentialsSecret names the Secret they come from"),
-    **dict(zip(_SERVERS, ("apiServerUrlReference", "webServerUrlReference", "fileServerUrlReference"), strict=True)),
-    "activeDeadlineSeconds": "set it for the queue, beside templateOverrides",
-    "command": "bootstrapCommand of the settings",
-    variables.MAX_ATTEMPTS: "maxAttempts of the queue",
-    variables.ON_DISRUPTION: "onDisruption of the queue",
-    variables.POLL_SECONDS: "pollSeconds of the queue",
-    variables.PACKAGE_MANAGER: "packageManager of the queue or the settings",
-    variables.ENGINE: "engine of the queue or the settings",
-    variables.MISSING_PYTHON: "missingPython of the queue or the settings",
-    variables.RESOLVE_AFTER_HOURS: "cache.resolveAfterHours of the settings",
-    variables.CACHE_MAX_GIB: "cache.maxGib of the settings",
-    variables.CACHE_MAX_DAYS: "cache.maxDays of the settings",
-    variables.GRACE_SECONDS: "terminationGracePeriodSeconds",
-    variables.CONNECT_SECONDS: "connectSeconds of the settings",
-    variables.SIDECAR_QUIT_URL: "sidecarQuitUrl of the queue or the settings",
-    variables.WORK_DIR: "workPath of the settings",
-    variables.CACHE_DIR: "cache.mountPath of the settings",
-}
-_FREE = (variables.SAMPLE_SECONDS, variables.ANSI)
-"""The variables of bootstrap that the manifest does not set: a template may."""
-OWNED_VARIABLES = {
-    *_SERVERS,
-    *KEYS,
-    *(value for name, value in vars(variables).items() if name.isupper() and str(value).startswith(variables.PREFIX)),
-} - {variables.PREFIX, *_FREE}
-"""What a template must not set: the servers, the keys, and every word of protocol/environment but the free ones."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +196,7 @@ def _whole(raw: Mapping[str, Any], problems: list[Problem]) -> tuple[Mapping[str
         for key in spec if isinstance(spec, Mapping) else ():
             if key != "template":
                 hint = "ttlSecondsAfterFinished and activeDeadlineSeconds are keys of the settings and the queue"
-                problems.append(Problem(("spec", str(key)), _OWNED, hint))
+                problems.append(Problem(("spec", str(key)), OWNED, hint))
     inner: Any = raw
     for part in at:
         inner = inner.get(part) if isinstance(inner, Mapping) else None
@@ -259,8 +223,8 @@ def _with_named_container(whole: Mapping[str, Any]) -> Mapping[str, Any]:
 def _flat_problems(flat: Mapping[str, Any]) -> Iterator[Problem]:
     shapes = {**METADATA_KEYS, **POD_KEYS, **CONTAINER_KEYS, **dict.fromkeys(SECURITY_CONTEXTS, MAPPING)}
     for key, value in flat.items():
-        if key in _OWNED_POD or key in _OWNED_CONTAINER:
-            yield from _owned_value(key, value, {**_OWNED_POD, **_OWNED_CONTAINER}, (key,))
+        if key in OWNED_POD or key in OWNED_CONTAINER:
+            yield from owned_value(key, value, {**OWNED_POD, **OWNED_CONTAINER}, (key,))
         elif key == FILE_MOUNTS:
             if value is not None:
                 yield from FILES.check(value, (key,))
@@ -270,8 +234,8 @@ def _flat_problems(flat: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem((str(key),), "is no key of a pod template", hint, unknown=True)
         elif value is not None:
             yield from shapes[key].check(value, (key,))
-    yield from _owned_metadata(flat, ())
-    yield from _owned_inside(flat, flat, ())
+    yield from owned_metadata(flat, ())
+    yield from owned_inside(flat, flat, ())
 
 
 def _whole_problems(whole: Mapping[str, Any], at: Path) -> Iterator[Problem]:
@@ -282,13 +246,13 @@ def _whole_problems(whole: Mapping[str, Any], at: Path) -> Iterator[Problem]:
             return
     for key, value in metadata.items():
         if key not in METADATA_KEYS:
-            yield Problem((*at, "metadata", str(key)), _OWNED, "labels and annotations may be set")
+            yield Problem((*at, "metadata", str(key)), OWNED, "labels and annotations may be set")
         elif value is not None:
             yield from METADATA_KEYS[key].check(value, (*at, "metadata", key))
-    yield from _owned_metadata(metadata, (*at, "metadata"))
+    yield from owned_metadata(metadata, (*at, "metadata"))
     for key, value in spec.items():
-        if key in _OWNED_POD:
-            yield from _owned_value(key, value, _OWNED_POD, (*at, "spec", key))
+        if key in OWNED_POD:
+            yield from owned_value(key, value, OWNED_POD, (*at, "spec", key))
         elif key in POD_KEYS and value is not None:
             yield from POD_KEYS[key].check(value, (*at, "spec", key))
     containers = [] if spec.get("containers") is None else spec["containers"]
@@ -297,36 +261,9 @@ def _whole_problems(whole: Mapping[str, Any], at: Path) -> Iterator[Problem]:
     main = None if wrong else main_container(containers)
     container, where = ({}, ()) if main is None else (containers[main], (*at, "spec", "containers", main))
     for key, value in container.items():
-        if key in _OWNED_CONTAINER:
-            yield from _owned_value(key, value, _OWNED_CONTAINER, (*where, key))
+        if key in OWNED_CONTAINER:
+            yield from owned_value(key, value, OWNED_CONTAINER, (*where, key))
         elif key in CONTAINER_KEYS and value is not None:
             yield from CONTAINER_KEYS[key].check(value, (*where, key))
-    yield from _owned_inside(spec, {}, (*at, "spec"))
-    yield from _owned_inside({}, container, where)
-
-
-def _owned_metadata(metadata: Mapping[str, Any], at: Path) -> Iterator[Problem]:
-    for kind in METADATA_KEYS:
-        names = metadata.get(kind)
-        for name in names if isinstance(names, Mapping) else ():
-            if str(name).startswith(_OWNED_LABELS):
-                yield Problem((*at, kind, str(name)), _OWNED, "remove it")
-
-
-def _owned_inside(spec: Mapping[str, Any], container: Mapping[str, Any], at: Path) -> Iterator[Problem]:
-    """Our variables, and the names of our volumes."""
-    for key, owner, names in (("env", container, OWNED_VARIABLES), ("volumes", spec, None)):
-        given = owner.get(key)
-        for index, item in enumerate(given if isinstance(given, list) else ()):
-            name = item.get("name") if isinstance(item, Mapping) else None
-            if isinstance(name, str) and (name in names if names else name.startswith(VOLUME_PREFIX)):
-                yield Problem(
-                    (*at, key, index, "name"),
-                    f"{name} {_OWNED}",
-                    _ELSEWHERE.get(name, "choose another name"),
-                )
-
-
-def _owned_value(key: str, value: Any, owned: Mapping[str, Any], path: Path) -> Iterator[Problem]:
-    if value is not None and value != owned[key]:
-        yield Problem(path, _OWNED, _ELSEWHERE.get(key, "remove it from the template"))
+    yield from owned_inside(spec, {}, (*at, "spec"))
+    yield from owned_inside({}, container, where)

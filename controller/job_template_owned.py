@@ -14,7 +14,8 @@ from typing import Any
 from clearml_api.models import Task
 from controller.injection import baked
 from controller.job_template_injection import Injected, parts
-from controller.job_template_keys import CONTAINER, KEYS
+from controller.job_template_keys import CONTAINER
+from controller.job_template_reserved import KEYS
 from controller.merge import merged
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings

@@ -108,10 +108,12 @@ def _env(value: Any, path: Path) -> Iterator[Problem]:
             continue
         if item.get("value") is not None:
             yield from _text(item["value"], (*path, index, "value"))
-        if "value" in item and "valueFrom" in item:
+        if (
+            item.get("value") and item.get("valueFrom") is not None
+        ):  # an empty value beside it is none, as Kubernetes has it
             yield Problem((*path, index), "value and valueFrom are both set", "keep one of them")
         for key in item:
-            if key not in ("name", "value", "valueFrom", "$patch"):
+            if key not in ("name", "value", "valueFrom", "$patch") and item[key] is not None:
                 yield Problem((*path, index, str(key)), "unknown key; there are name, value, valueFrom", unknown=True)
 
 
@@ -120,7 +122,7 @@ def _resources(value: Any, path: Path) -> Iterator[Problem]:
         yield from _wanted("a mapping", value, path, "limits: {memory: 8Gi}")
         return
     for key, amounts in value.items():
-        if key not in ("limits", "requests", "claims", "$patch"):
+        if key not in ("limits", "requests", "claims", "$patch") and amounts is not None:
             yield Problem((*path, str(key)), "unknown key; there are limits, requests, claims", unknown=True)
         elif key in ("limits", "requests") and amounts is not None:
             yield from _amounts(amounts, (*path, key))
@@ -161,12 +163,13 @@ RESOURCES = Shape(
 
 
 def items(key: str, *, required: bool = True) -> Shape:
-    """A list of mappings, each with this key: a text."""
+    """A list of mappings, each with this key: a text. Not `required`: what is left out is the API server's to judge."""
 
     def check(value: Any, path: Path) -> Iterator[Problem]:
-        for problem in _mappings(value, path, key):
-            if required or "missing" not in problem.message:
-                yield problem
+        filled = value
+        if not required and isinstance(value, list):
+            filled = [{key: "", **item} if isinstance(item, Mapping) else item or {key: ""} for item in value]
+        yield from _mappings(filled, path, key)
 
     item = {"type": "object", **({"required": [key]} if required else {})}
     return Shape(check, {"type": "array", "items": item})

@@ -160,8 +160,8 @@ def _origin(
         return mark.origin
     if inner == _MAIN_NAME:
         return None
-    if value == {}:
-        empty = operators.get(f"{inner}.{_EMPTY}")
+    if value in ({}, []):
+        empty = operators.get(f"{inner}.{_EMPTY}", mark)
         return empty.origin if isinstance(empty, Mark) else None
     unmarked = inner in operators and not isinstance(mark, Mark)
     if unmarked and mark == value and value is not None:

@@ -104,7 +104,7 @@ def _end(job: JobFacts) -> tuple[str, str, str]:
     if said and said.outcome.value in _SAID and not (job.stopped and said.outcome is Outcome.DISRUPTED):
         found = diagnose(job)
         return said.outcome.value, found.cause.value, found.word.value
-    if job.stopped:
+    if job.stopped and not job.mark:  # else it was given up, and its task hears of it
         return "withdrawn", Cause.NONE.value, Reason.JOB_STOPPED.value
     found = diagnose(job)
     ends = {Cause.INFRASTRUCTURE: "disrupted", Cause.NONE: "withdrawn"}

@@ -113,7 +113,7 @@ def version() -> str:
 
 def revision() -> str:
     """The commit, when this is a git checkout."""
-    asked = ["git", "-C", ROOT, "rev-parse", "HEAD"]
+    asked = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     return subprocess.run(asked, capture_output=True, text=True).stdout.strip() or "unknown"
 
 

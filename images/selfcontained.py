@@ -39,6 +39,8 @@ RUNTIME = HOME / "runtime"
 TOOLS = HOME / "tools"
 PYTHON = HOME / "python"
 OWN = Path("/opt/podstrap-own")
+OWN_IN_PODS = Path("/opt/podstrap-own-in-pods")
+"""The same without the controller and the server."""
 CONTENTS = HOME / "contents.json"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 MULTIARCH = str(sysconfig.get_config_var("MULTIARCH"))
@@ -50,7 +52,10 @@ UNUSED_MODULES = (
 )  # fmt: skip
 """Of the standard library: tests, windows, and what needs packages that Debian keeps apart."""
 UNUSED_EXTENSIONS = ("_dbm", "_tkinter", "_crypt", "nis", "_ctypes_test", "_test", "_xx", "xx")
-FOR_WHEELS = ("libstdc++.so.6", "libgcc_s.so.1")
+FOR_WHEELS = (
+    "libstdc++.so.6", "libgcc_s.so.1", "libm.so.6", "librt.so.1", "libdl.so.2", "libpthread.so.0", "libutil.so.1",
+    "libresolv.so.2",
+)  # fmt: skip
 """What wheels may expect of any machine (PEP 600) beside libc and what Python itself needs. The interpreter names
 them, so that they are there before a wheel's library with a RUNPATH of its own looks for them in the image."""
 UNUSED_GIT = (
@@ -64,7 +69,7 @@ USERS_LIBRARY = "libnss_wrapper.so"
 """Preloaded into our ssh, which refuses to run for a uid that /etc/passwd does not know."""
 KEPT_PROGRAMS = ("python", "podstrap", "uv")
 UNUSED_OF_WHEELS = ("sboms", "*.exe", "tests")
-PROGRAM = f"#!{HOME}/bin/python -I\nfrom cli.main import main\n\nraise SystemExit(main())\n"
+PROGRAM = "from cli.main import main\n\nraise SystemExit(main())\n"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -94,8 +99,9 @@ def runtime() -> None:
         (environment / name).symlink_to("python")
     (HOME / "lib" / f"python{VERSION}" / "site-packages").mkdir(parents=True)
     (HOME / "pyvenv.cfg").write_text(f"home = {program.parent}\ninclude-system-site-packages = false\n")
-    (environment / "podstrap").write_text(PROGRAM)
-    (environment / "podstrap").chmod(0o755)
+    (environment / "podstrap.py").write_text(PROGRAM)
+    compiler = ["gcc", "-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror"]
+    _run(*compiler, "-o", environment / "podstrap", Path(__file__).with_name("launcher.c"))
     _note(f"python{VERSION}", f"python{VERSION}-minimal", f"libpython{VERSION}-stdlib")
 
 
@@ -169,14 +175,16 @@ def own() -> None:
     for name in packages:
         shutil.move(HOME / site / name, OWN / site / name)
     _readable(OWN)
+    shutil.copytree(OWN, OWN_IN_PODS, symlinks=True, ignore=shutil.ignore_patterns("controller", "standalone"))
 
 
 def _compile(folders: Iterable[Path]) -> None:
     """Packages carry templates that are no Python: a file that cannot be compiled says nothing. The times of the
-    sources are not kept, because whoever unpacks an image may set others."""
+    sources are not kept, because whoever unpacks an image may set others; what pip left behind as it ran is made anew.
+    """
     for folder in folders:
         compileall.compile_dir(
-            folder, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+            folder, force=True, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
         )
 
 

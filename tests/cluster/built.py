@@ -29,9 +29,14 @@ _HOST = "podstrap.test"
 
 def image(name: str, reference: str = "") -> Image:
     """One of `images.build.RECIPES` with this working tree's podstrap."""
+    return read(layout(name), reference or f"{_HOST}/{name}:1")
+
+
+def layout(name: str) -> Path:
+    """It in OCI's layout, its layers compressed as in a registry."""
     built = tools.once(f"image-{name}-{tools.key(*_inputs())}", lambda folder: _build(name, folder))
-    _forget_old(f"image-{name}-")
-    return read(built / "oci", reference or f"{_HOST}/{name}:1")
+    forget_old(f"image-{name}-")
+    return built / "oci"
 
 
 def own_image() -> Image:
@@ -44,12 +49,13 @@ def own_image() -> Image:
             (folder / "pip.conf").write_text(f"[global]\ncert = {_CERTIFICATES}\n")
             mounts = (f"{_CERTIFICATES}:{_CERTIFICATES}:ro", f"{folder / 'pip.conf'}:/etc/pip.conf:ro")
             words += [word for mount in mounts for word in ("--volume", mount)]
-        reference = f"{_HOST}/own-image:kept"
-        tools.run([*words, "--build-arg", f"BASE={build('task', 'kept')}", "--tag", reference, OWN_IMAGE])
+        base = build("task")
+        reference = base.replace("/task:", "/own-image:")
+        tools.run([*words, "--build-arg", f"BASE={base}", "--tag", reference, OWN_IMAGE])
         export(reference, folder / "oci")
 
     made = tools.once(f"image-own-{tools.key(dockerfile, *_inputs())}", make)
-    _forget_old("image-own-")
+    forget_old("image-own-")
     return read(made / "oci", f"{_HOST}/own-image:1")
 
 
@@ -87,11 +93,11 @@ def known(reference: str) -> bool:
     return subprocess.run(["buildah", "inspect", "--type", "image", reference], capture_output=True).returncode == 0
 
 
-def build(name: str, tag: str) -> str:
-    """Let buildah make it; its reference there."""
+def build(name: str) -> str:
+    """Let buildah make it; its reference there, which tells its inputs: other working trees use the same buildah."""
     base = debian()
     wish = Wish(
-        engine="buildah", prefix=_HOST, tag=tag, version="0.0.test", revision="test", build_base=base,
+        engine="buildah", prefix=_HOST, tag=tools.key(*_inputs()), version="0.0.test", revision="test", build_base=base,
         base=base if name.startswith("task") else "",
         certificates=str(_CERTIFICATES) if _CERTIFICATES.exists() else "",
         options=("--isolation", "chroot", "--quiet"),
@@ -102,25 +108,26 @@ def build(name: str, tag: str) -> str:
 
 
 def export(reference: str, layout: Path) -> None:
-    """An image that buildah has, in OCI's layout, its layers not compressed; their digests beside them."""
-    tools.run(["buildah", "push", "--quiet", "--disable-compression", reference, f"oci:{layout}"])
-    for layer in read(layout, reference).layers:
-        layer.remember()
+    """An image that buildah has, in OCI's layout."""
+    tools.run(["buildah", "push", "--quiet", reference, f"oci:{layout}"])
 
 
 def _build(name: str, folder: Path) -> None:
-    export(build(name, "kept"), folder / "oci")
+    export(build(name), folder / "oci")
 
 
 def _inputs() -> Iterator[bytes]:
-    """All that goes in, but for what is only told of it (README.md, LICENSE)."""
+    """All that goes in, but for README.md and LICENSE, which are only told of it."""
     yield SUITE.encode()
     words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]
-    words += ["images", "pyproject.toml", "protocol", "clearml_api", "bootstrap", "controller", "standalone", "cli"]
+    words += [
+        f"images/{name}" for name in ("Dockerfile", "selfcontained.py", "launcher.c", "compile-git", "requirements")
+    ]
+    words += ["pyproject.toml", "protocol", "clearml_api", "bootstrap", "controller", "standalone", "cli"]
     listed = subprocess.run(words, cwd=REPOSITORY_ROOT, check=True, capture_output=True, text=True).stdout
     for name in sorted(filter(None, listed.split("\0"))):
         file = REPOSITORY_ROOT / name
-        if file.is_file() and not name.endswith(".md") and not name.startswith("images/examples/"):
+        if file.is_file():
             yield name.encode()
             yield file.read_bytes()
 
@@ -146,7 +153,7 @@ def _blob(layout: Path, digest: str) -> Path:
     return layout / "blobs" / digest.replace(":", "/")
 
 
-def _forget_old(prefix: str) -> None:
+def forget_old(prefix: str) -> None:
     """Each change of our code is a build; only the newest stay."""
     found = sorted(tools.cache().glob(f"{prefix}[0-9a-f]*"), key=lambda one: one.stat().st_mtime)
     for one in found[:-KEPT]:

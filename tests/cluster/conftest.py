@@ -37,6 +37,7 @@ from tests.cluster.node_fixtures import (  # noqa: F401
     controller_image,
     node,
     old_python_image,
+    own_image,
     registry,
     task_image,
 )

@@ -82,7 +82,7 @@ def registry(bridge: Bridge, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def task_image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image that tasks run in, with podstrap of this working tree; the node has it."""
     folder = tmp_path_factory.mktemp("task-image")
-    image = image_set.task(folder)
+    image = image_set.task()
     archive = image.save(folder / "image.tar")
     node.import_image(archive)
     archive.unlink()
@@ -124,6 +124,12 @@ def _imported(node: Node, image: Image, folders: pytest.TempPathFactory) -> str:
 def bootstrap_image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image that podstrap is brought from, of this working tree; the node has it."""
     return _imported(node, built.image("bootstrap"), tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def own_image(node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The example of a user's own image, on our task image; the node has it."""
+    return _imported(node, built.own_image(), tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

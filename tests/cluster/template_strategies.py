@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from clearml_api.models import Container, Task
-from controller.job_template_keys import CONTAINER_KEYS, METADATA_KEYS, POD_KEYS, SECURITY_CONTEXTS
+from controller.job_template_keys import CONTAINER_KEYS, POD_KEYS, SECURITY_CONTEXTS
+from controller.job_template_reserved import METADATA_KEYS
 
 JUNK: tuple[Any, ...] = (
     None, True, 0, 1, 30.0, 1.5, "", "x", "Not OK!", "true", [], {}, [{}], [1], ["x"], [None], {"a": 1}, {"a": "b"},
@@ -62,7 +63,9 @@ USUAL: dict[str, tuple[Any, ...]] = {
     "env": ([{"name": "A", "value": "1"}], [{"name": "A", "value": "2"}, {"name": "B"}], [{"name": "A", "value": 1}],
             [{"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}], {"A": "1"},
             [{"name": "A", "value": "1", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-            [{"name": "A", "valueFrom": {}}], [{"name": "PODSTRAP_ANSI", "value": "strip"}],
+            [{"name": "A", "valueFrom": {}}],
+            [{"name": "A", "value": "", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+            [{"name": "PODSTRAP_ANSI", "value": "strip"}],
             [{"name": "", "value": "x"}]),
     "envFrom": ([{"secretRef": {"name": "s"}}], [{"prefix": "P_", "configMapRef": {"name": "m"}}], [{}]),
     "image": ("team/image:1", "spaces in it "),

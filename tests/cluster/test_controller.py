@@ -199,7 +199,7 @@ def test_status_and_explain_on_kubernetes(world: World) -> None:
     assert (job["task"], job["stage"]) == (task, "pending") and "no such image" in job["reason"], process.text()
     assert job["node"].startswith("simulated-")
     said = podstrap("explain", task)
-    assert "place 1 of 1" in said and "> job" in said and "the image cannot be pulled" in said
+    assert "place 1 of 1" in said and "> image" in said and "[ImageNotFound]" in said
 
 
 # The glue's command line

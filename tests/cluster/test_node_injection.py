@@ -16,7 +16,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.forward import Forward
 from tests.cluster.node_fixtures import worker
 from tests.cluster.old_runtime import OldNode
-from tests.cluster.real import Real, way
+from tests.cluster.real import WAYS, Real, way
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("node")]
 
@@ -105,6 +105,18 @@ def test_a_bootstrap_image_without_our_folder_is_refused_by_the_node_and_then_by
     }
 
 
+@pytest.mark.parametrize("name", WAYS)
+def test_the_users_own_image_built_on_ours_runs_its_own_packages(real: Real, own_image: str, name: str) -> None:
+    """images/examples/own-image: `FROM` ours and two lines, as its author built it."""
+    base = {"image": own_image, "env": []}
+    real.controller(way(name), basePodTemplate=base, bakedImages=[own_image] if name == "baked" else [])
+    code = "import sys, tomlkit\nprint('tomlkit', tomlkit.__version__, sys.prefix, flush=True)"
+    task = real.task("own packages", code)
+    real.completed(task)
+    assert "tomlkit 0.13.3 /home/podstrap/venv" in real.console(task)
+    assert real.brought(task) == ["" if name == "baked" else name]
+
+
 @pytest.fixture
 def old_node(real: Real, control_plane: ControlPlane, tmp_path: Path) -> Iterator[OldNode]:
     """With our images and a bare one."""
@@ -164,9 +176,13 @@ def serve():
                 threading.Thread(target=copy, args=pair, daemon=True).start()
 
 class Quit(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
     def do_POST(self):
         self.send_response(200)
         self.end_headers()
+        self.wfile.flush()
         print("asked to quit", self.path, flush=True)
         threading.Thread(target=self.server.shutdown, daemon=True).start()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clearml_api.models import Task
 from controller.job_template import TemplateError
-from controller.job_template_keys import OWNED_VARIABLES
+from controller.job_template_reserved import OWNED_VARIABLES
 from controller.settings import Settings
 from controller.settings_file import load_text
 from controller.settings_queue import QueueSettings

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from controller.cluster.local import LocalCluster
 from controller.loop import Loop
 from controller.observer import Observer
 from controller.plan import Plan
+from controller.reading import Reader
 from controller.run import run_controller
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
@@ -353,3 +355,31 @@ def test_queues_by_pattern_are_served_a_new_one_too_and_a_name_has_its_own_setti
     assert not any("*" in name for name in found), "a pattern makes no queue"
     for queue in made.values():
         world.session.call("queues.delete", {"queue": queue, "force": True})
+
+
+def test_rules_by_project_cost_no_request_and_see_the_projects_name(world: World) -> None:
+    task = world.enqueue()
+    project = str(
+        world.session.call("projects.create", {"name": f"Vision {world.name}/Detect", "description": ""})["id"]
+    )
+    world.session.call("tasks.move", {"ids": [task], "project": project})
+    calls: list[str] = []
+
+    class Counting:
+        configuration = world.session.configuration
+
+        def call(self, endpoint: str, payload: Any = None, **more: Any) -> Any:
+            calls.append(endpoint)
+            return world.session.call(endpoint, payload, **more)
+
+    def read(rules: list[dict[str, Any]]) -> tuple[Task, int]:
+        settings = Settings.model_validate({"queues": [world.name], "rules": rules})
+        reader = Reader(settings, Counting(), world.cluster)  # type: ignore[arg-type]
+        calls.clear()
+        state = reader.read(datetime.now(timezone.utc), minute=False)
+        return state.tasks[task], len(calls)
+
+    plain, without = read([{"when": {"tags": ["x"]}}])
+    named, with_names = read([{"when": {"projects": [f"Vision {world.name}"]}}])
+    assert (plain.project_name, named.project_name) == ("", f"Vision {world.name}/Detect")
+    assert with_names == without == 2

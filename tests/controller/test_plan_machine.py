@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from clearml_api.errors import ApiError
+from clearml_api.models import task_of
 from controller.loop import Loop
 from controller.notes import shape
 from controller.settings import Settings
@@ -205,6 +206,15 @@ class World(RuleBasedStateMachine):
     def node_is_back(self, data: st.DataObject) -> None:
         self.cluster.node_is_back(*self._draw(data, self._lost()))
 
+    @precondition(lambda self: self._lost())
+    @rule(times=st.integers(2, 6))
+    def time_passes_over_a_lost_node(self, times: int) -> None:
+        """Long enough for it to count as lost; then rounds in quick succession, before its pods look again."""
+        self.clock.pass_seconds(31)
+        self.cluster.polls()
+        for _ in range(times):
+            self.loop.round()
+
     def _lost(self) -> list[tuple[Job, Pod]]:
         return [
             (job, pod) for job in self.cluster.jobs.values() for pod in job.pods if pod.lost_at and not pod.given_up
@@ -325,3 +335,27 @@ TestWorld = World.TestCase
 def test_unknown_calls_are_errors_of_the_model() -> None:
     with pytest.raises(ApiError):
         Server(Clock()).do("tasks.get_by_id", {"task": "x"})
+
+
+def test_a_pod_on_a_lost_node_has_time_to_see_that_the_task_is_not_its_own() -> None:
+    """However fast rounds and pods follow each other: between the fence and the next pod lie several of its polls."""
+    world = World()
+    world.enqueue_new("second")
+    world.loop.round()
+    ((job, pod),) = world.cluster.living_pods()
+    world._step(job, pod, 0, 5)
+    assert pod.at == "running"
+    world.cluster.lose(pod)
+    world.clock.pass_seconds(31)
+    for _ in range(30):
+        for _ in range(8):
+            world.loop.round()
+            for one, other in world.cluster.living_pods():
+                if other is not pod and other.at != "running":
+                    world._step(one, other, 0, 1)
+            world.never_two_at_once()
+        world.clock.pass_seconds(2)
+        world.cluster.polls()  # every two seconds
+    assert not pod.alive and [other.at for _, other in world.cluster.living_pods()] == ["running"]
+    claim = task_of(world.server.tasks["task0"]).claim
+    assert claim and claim.attempt == 2 and "node lost" in claim.history[0]

@@ -17,7 +17,9 @@ from clearml_api.models import QueueEntry, Task
 from controller import pages, telemetry_metrics
 from controller.actions import CreateJob
 from controller.health import Health
+from controller.notes import StopMark
 from controller.plan import plan
+from controller.reasons import Reason
 from controller.settings import Settings
 from controller.settings_queue import QueueLimits, QueueSettings
 from controller.state import JobEnd, JobFacts, QueueFacts, State
@@ -40,6 +42,8 @@ SETTINGS = Settings(
     },
     max_pods=5,
 )
+
+GIVEN_UP = StopMark(Reason.PENDING_TIMEOUT, "not started within 60 s", "p").to_text()
 
 
 def numbers(telemetry: Telemetry) -> dict[str, float]:
@@ -147,6 +151,8 @@ def test_places_and_jobs_are_those_of_the_round(telemetry: Telemetry) -> None:
         (job(), over(reason="Evicted"), 'cause="infrastructure",outcome="disrupted",queue="one",reason="Evicted"'),
         (job(pods=(pod(phase="Pending"),)), job(pods=(), stopped=True),
          'cause="none",outcome="withdrawn",queue="one",reason="JobStopped"'),
+        (job(pods=(pod(phase="Pending"),)), job(pods=(), stopped=True, annotations={labels.STOPPED_BECAUSE: GIVEN_UP}),
+         'cause="config",outcome="failed",queue="one",reason="PendingTimeout"'),
         (None, over(Outcome.COMPLETED, COMPLETE), 'cause="none",outcome="completed",queue="one",reason="Completed"'),
     ],
 )  # fmt: skip

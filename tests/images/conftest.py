@@ -47,7 +47,9 @@ def folder(bootstrap_image: Image) -> Path:
 def root_of(image: Image) -> Path:
     """An image's root file system."""
     name = f"rootfs-{image.digest.split(':')[1][:16]}"
-    return unpacked(name, [layer.file for layer in image.layers])
+    root = unpacked(name, [layer.file for layer in image.layers])
+    built.forget_old("rootfs-")
+    return root
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +64,7 @@ def roots(task_image: Image, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     (musl / "bin/sh").symlink_to("busybox")
     _musl(musl)
     built.debian()
-    bare = unpacked(f"rootfs-{built.SUITE}", [tools.cache() / f"debian-{built.SUITE}" / "root.tar"])
+    bare = unpacked(f"debian-{built.SUITE}-root", [tools.cache() / f"debian-{built.SUITE}" / "root.tar"])
     return {"nothing": nothing, "musl": musl, "bare": bare, "baked": root_of(task_image)}
 
 

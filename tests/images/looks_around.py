@@ -18,6 +18,7 @@ print(
     + json.dumps(
         {
             "alpha": alpha.VERSION,
+            "home": sorted(one.name for one in home.iterdir()),
             "base": sys.base_prefix,
             "uid": os.getuid(),
             "name": getpass.getuser(),

@@ -14,6 +14,7 @@ import pytest
 from protocol import exit_codes
 from protocol.folder import COPIED
 from tests import support
+from tests.cluster import tools
 from tests.images.conftest import given
 from tests.images.container import STRANGER, Container, injected
 
@@ -87,6 +88,23 @@ def test_variables_of_an_image_do_not_reach_it(folder: Path, roots: dict[str, Pa
     one = injected(roots["bare"], folder, **{"/mnt": tmp_path})
     hostile = {"LD_LIBRARY_PATH": "/mnt", "PYTHONHOME": "/mnt", "PYTHONPATH": "/mnt", "PYTHONSTARTUP": "/mnt/json.py"}
     assert one.run(PODSTRAP, "--version", **hostile).startswith("podstrap ")
+
+
+def test_what_the_image_preloads_cannot_keep_it_from_starting(
+    folder: Path, roots: dict[str, Path], tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    compiler = ["gcc", "-shared", "-nostdlib", "-x", "c", "/dev/null"]
+    missing, preloaded = tmp_path / "libmissing.so", tmp_path / "libpreloaded.so"
+    tools.packages("gcc", "libc6-dev")
+    tools.run([*compiler, "-o", missing])
+    tools.run([*compiler, "-Wl,--no-as-needed", f"-L{tmp_path}", "-lmissing", "-o", preloaded])
+    missing.unlink()
+    one = injected(roots["bare"], folder, **{"/mnt": tmp_path})
+    script = "LD_PRELOAD=/mnt/libpreloaded.so exec {}"
+    plain = one.end(f"{TOOLS}/sh", "-c", script.format("/opt/podstrap/bin/python -V"))
+    assert "libmissing.so" in plain.stdout, "an interpreter started directly does not start"
+    assert one.run(f"{TOOLS}/sh", "-c", script.format(f"{PODSTRAP} --version")).startswith("podstrap ")
 
 
 def test_scripts_of_git_run_where_there_is_no_shell(folder: Path, roots: dict[str, Path], tmp_path: Path) -> None:

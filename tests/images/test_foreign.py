@@ -63,7 +63,7 @@ def run(
             names.CACHE_DIR: "/podstrap/cache",
             names.TERMINATION_LOG: "/podstrap/work/termination",
             names.POLL_SECONDS: "0.3",
-            "UV_NO_INDEX": "1",
+            "UV_OFFLINE": "1",
             **more,
         }
         done = subprocess.run(
@@ -99,6 +99,7 @@ def test_a_task_from_a_private_repository_runs(kind: str, by: str, run: Run, ori
     assert found["added"] == "1"
     assert found["uid"] == STRANGER
     assert found["name"] == "podstrap"
+    assert found["home"] == [".cache", ".ssh"], "a home that it can write, with what was mounted into the former"
     assert found["pip"] == 0
     assert "setting up" in output
     if by == "http":
@@ -116,6 +117,11 @@ def test_nothing_of_ours_is_in_the_environment_of_a_task(kind: str, run: Run) ->
     assert f"OURS {allowed}" in output
     assert "/extra" in run(kind, script={"diff": "import os\nprint(os.environ['PATH'])"}, container={
         "setup_shell_script": "export PATH=/extra:$PATH"})  # fmt: skip
+
+
+def test_a_task_gets_what_its_image_preloads(run: Run) -> None:
+    code = "import os\nprint('PRELOADED', os.environ['LD_PRELOAD'])"
+    assert "PRELOADED /mnt/absent.so" in run("bare", script={"diff": code}, LD_PRELOAD="/mnt/absent.so")
 
 
 def test_a_version_that_only_we_have_needs_no_download(run: Run) -> None:

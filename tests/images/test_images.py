@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bench import image_sizes
+from protocol import exit_codes
 from tests.cluster import built
 from tests.images.conftest import root_of
 from tests.images.container import STRANGER, Container
@@ -26,6 +28,13 @@ def test_an_image_is_labelled_and_starts_without_a_shell_as_nobody_special(name:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_an_image_is_as_small_as_its_readme_promises(name: str) -> None:
+    sizes = image_sizes.measured(name)
+    for (image, what), limit in image_sizes.LIMITS.items():
+        assert image != name or sizes[what] < limit, what
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("user", [OWN_USER, STRANGER])
 def test_an_image_runs_as_any_user_on_a_read_only_root(name: str, user: int) -> None:
     one = Container(root_of(built.image(name)), user=user)
@@ -40,6 +49,14 @@ def test_the_controller_has_what_it_needs_and_nothing_more() -> None:
     assert one.run("/opt/podstrap/bin/python", "-c", "import kubernetes, msgspec, pydantic; print('all')") == "all\n"
     assert not (root / "bin").exists()
     assert not (root / "opt/podstrap/tools").exists()
+
+
+@pytest.mark.parametrize("name", ["bootstrap", "task"])
+def test_a_pods_image_has_no_controller_and_says_so(name: str) -> None:
+    done = Container(root_of(built.image(name))).end("/opt/podstrap/bin/podstrap", "role")
+    assert done.returncode == exit_codes.FAILED
+    assert "podstrap role: controller is not in this installation" in done.stdout
+    assert "try: the image podstrap/controller" in done.stdout
 
 
 def test_a_task_finds_git_and_its_own_python_in_the_task_image() -> None:
