@@ -1,7 +1,8 @@
 """Every sentence by which Podstrap says why something is not as wished, read out of its code.
 
 Collected are the texts that are given to an error of `PodstrapError`'s family (whoever catches one prints it), to
-the refusals of docker arguments and settings, and to the few calls by which a task gets a reason (REASONS). A text
+the refusals of docker arguments and settings, to the calls by which a task gets a reason, and what is told in a task's
+console (REASONS). A text
 that is put together is followed: names to what is assigned to them, calls to what the function of that name returns,
 tables to their values. What is filled in at run time stands as `…`.
 
@@ -19,11 +20,12 @@ from pathlib import Path
 
 from tests import support
 
-ROOMS = ("protocol", "clearml_api", "bootstrap", "controller", "cli")
+ROOMS = ("protocol", "clearml_api", "bootstrap", "controller", "standalone", "cli")
 BASE = "PodstrapError"
 REASONS = {
     "Refused": (0,), "PydanticCustomError": (1,), "Diagnosis": (1,), "Ending": (1, 2), "FinishTask": (3,),
-    "FailQueued": (3,), "StopJob": (2,), "say": (1,), "Problem": (1,), "TooManyAttempts": (0, 1), "_refused": (0,),
+    "FailQueued": (3,), "StopJob": (2,), "say": (1,), "Problem": (1,), "TooManyAttempts": (0, 1),
+    "_refused": (0,), "tell": (0,), "_tell": (0,),
 }  # fmt: skip
 """Call -> places of its arguments that hold a text for a person; an error's is the first."""
 _SHORT = ("Diagnosis",)
