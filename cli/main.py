@@ -27,6 +27,9 @@ _COMMANDS = {
     "demo": "the main job end to end on this machine: two queues, two real tasks",
 }
 
+_NOT_IN_PODS = ("controller", "standalone", "kubernetes", "msgspec", "pydantic", "yaml", "starlette", "uvicorn")
+"""What the images of tasks and of bootstrap do not have."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. Every PodstrapError becomes one message on standard error and exit 1."""
@@ -35,7 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         from bootstrap.run import main as bootstrap
 
         return bootstrap()
-    return _parsed(words)
+    try:
+        return _parsed(words)
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").split(".")[0] not in _NOT_IN_PODS:
+            raise
+        print(
+            f"podstrap {words[0]}: {missing.name} is not in this installation, which is a pod's side of podstrap\n"
+            "  try: the image podstrap/controller, or `uv tool install 'podstrap[standalone]'`",
+            file=sys.stderr,
+        )
+        return exit_codes.FAILED
 
 
 def _parsed(words: list[str]) -> int:

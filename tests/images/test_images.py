@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import image_sizes
+from protocol import exit_codes
 from tests.cluster import built
 from tests.images.conftest import root_of
 from tests.images.container import STRANGER, Container
@@ -48,6 +49,14 @@ def test_the_controller_has_what_it_needs_and_nothing_more() -> None:
     assert one.run("/opt/podstrap/bin/python", "-c", "import kubernetes, msgspec, pydantic; print('all')") == "all\n"
     assert not (root / "bin").exists()
     assert not (root / "opt/podstrap/tools").exists()
+
+
+@pytest.mark.parametrize("name", ["bootstrap", "task"])
+def test_a_pods_image_has_no_controller_and_says_so(name: str) -> None:
+    done = Container(root_of(built.image(name))).end("/opt/podstrap/bin/podstrap", "role")
+    assert done.returncode == exit_codes.FAILED
+    assert "podstrap role: controller is not in this installation" in done.stdout
+    assert "try: the image podstrap/controller" in done.stdout
 
 
 def test_a_task_finds_git_and_its_own_python_in_the_task_image() -> None:
