@@ -52,12 +52,9 @@ UNUSED_MODULES = (
 )  # fmt: skip
 """Of the standard library: tests, windows, and what needs packages that Debian keeps apart."""
 UNUSED_EXTENSIONS = ("_dbm", "_tkinter", "_crypt", "nis", "_ctypes_test", "_test", "_xx", "xx")
-FOR_WHEELS = (
-    "libstdc++.so.6", "libgcc_s.so.1", "libm.so.6", "librt.so.1", "libdl.so.2", "libpthread.so.0", "libutil.so.1",
-    "libresolv.so.2",
-)  # fmt: skip
-"""What wheels may expect of any machine (PEP 600) beside libc and what Python itself needs. The interpreter names
-them, so that they are there before a wheel's library with a RUNPATH of its own looks for them in the image."""
+FOR_WHEELS = ("libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1", "libstdc++.so.6", "libgcc_s.so.1")
+"""What wheels may expect of any machine (PEP 600) beside what Python itself needs; the first four are empty today. The
+interpreter names them, so that they are there before a wheel's library with a RUNPATH of its own looks in the image."""
 UNUSED_GIT = (
     "git-add--interactive", "git-archimport", "git-cvs", "git-daemon", "git-difftool", "git-filter-branch", "git-http-",
     "git-imap-send", "git-instaweb", "git-mergetool", "git-p4", "git-quiltimport", "git-request-pull", "git-send-email",

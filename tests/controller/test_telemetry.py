@@ -43,8 +43,6 @@ SETTINGS = Settings(
     max_pods=5,
 )
 
-GIVEN_UP = StopMark(Reason.PENDING_TIMEOUT, "not started within 60 s", "p").to_text()
-
 
 def numbers(telemetry: Telemetry) -> dict[str, float]:
     """Series as PromQL writes them -> value."""
