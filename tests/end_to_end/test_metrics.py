@@ -34,7 +34,8 @@ def test_a_start_is_counted_as_its_pod_timed_it(server_environ: dict[str, str], 
 
         def counted() -> dict[str, float] | None:
             found = scrape(address)
-            return found if total(found, "podstrap_claim_seconds_count", mine) == 2 else None
+            both = ("podstrap_claim_seconds_count", "podstrap_jobs_ended_total")
+            return found if all(total(found, name, mine) == 2 for name in both) else None
 
         found = support.until(counted, 30, lambda: f"{scrape(address)}\n{controller.text()}")
     finally:
