@@ -48,7 +48,7 @@ LIBRARY_FOLDERS = tuple(Path(folder) for folder in (f"/lib/{MULTIARCH}", f"/usr/
 
 UNUSED_MODULES = (
     "test", "idlelib", "tkinter", "turtledemo", "turtle.py", "lib2to3", "pydoc_data", "ensurepip", "__phello__",
-    "LICENSE.txt", "sitecustomize.py", f"config-{VERSION}-{MULTIARCH}",
+    "LICENSE.txt", "sitecustomize.py", "msilib", f"config-{VERSION}-{MULTIARCH}",
 )  # fmt: skip
 """Of the standard library: tests, windows, and what needs packages that Debian keeps apart."""
 UNUSED_EXTENSIONS = ("_dbm", "_tkinter", "_crypt", "nis", "_ctypes_test", "_test", "_xx", "xx")
@@ -97,7 +97,7 @@ def runtime() -> None:
     (HOME / "lib" / f"python{VERSION}" / "site-packages").mkdir(parents=True)
     (HOME / "pyvenv.cfg").write_text(f"home = {program.parent}\ninclude-system-site-packages = false\n")
     (environment / "podstrap.py").write_text(PROGRAM)
-    compiler = ["gcc", "-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror"]
+    compiler = ["musl-gcc", "-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror"]
     _run(*compiler, "-o", environment / "podstrap", Path(__file__).with_name("launcher.c"))
     _note(f"python{VERSION}", f"python{VERSION}-minimal", f"libpython{VERSION}-stdlib")
 
