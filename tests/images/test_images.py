@@ -53,9 +53,11 @@ def test_the_controller_has_what_it_needs_and_nothing_more() -> None:
 
 @pytest.mark.parametrize("name", ["bootstrap", "task"])
 def test_a_pods_image_has_no_controller_and_says_so(name: str) -> None:
-    done = Container(root_of(built.image(name))).end("/opt/podstrap/bin/podstrap", "role")
+    root = root_of(built.image(name))
+    assert not (root / "opt/podstrap/lib/python3.11/site-packages/controller").exists()
+    done = Container(root).end("/opt/podstrap/bin/podstrap", "role")
     assert done.returncode == exit_codes.FAILED
-    assert "podstrap role: controller is not in this installation" in done.stdout
+    assert "podstrap role: yaml is not in this installation" in done.stdout
     assert "try: the image podstrap/controller" in done.stdout
 
 
