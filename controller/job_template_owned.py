@@ -117,7 +117,7 @@ def finished(pod: Mapping[str, Any], attempt: Attempt, docker_notes: Sequence[st
     settings = attempt.settings
     metadata, spec = pod["metadata"], pod["spec"]
     main, *others = spec["containers"]
-    main = {"image": settings.default_container_image, **main}
+    main = {"image": settings.task_image, **main}
     brought = attempt.brought(main["image"])
     injected = parts(brought, settings, main) if brought else Injected(settings.bootstrap_command)
     mounts = [

@@ -95,8 +95,10 @@ class Settings(Model):
     pod_name_prefix: Annotated[str, AfterValidator(dns_label), Field(max_length=20)] = Field(
         "podstrap", description="What the names of Jobs and pods begin with."
     )
-    default_container_image: Annotated[str, Field(min_length=1)] = Field(
-        "podstrap/task:latest", description="Image of tasks that name none, where the queue's template names none."
+    default_container_image: str = Field(
+        "",
+        description="Image of tasks that name none, where the queue's template names none; podstrap/task of the "
+        "controller's own version when not set.",
     )
     max_pods: MaxPods | None = Field(
         None, description="Most pods over all queues at a time: 0 lets none run; no limit when not set."
@@ -186,7 +188,12 @@ class Settings(Model):
     @property
     def injected_image(self) -> str:
         """The image that holds our folder."""
-        return self.bootstrap_image or f"podstrap/bootstrap:{metadata.version('podstrap')}"
+        return self.bootstrap_image or f"podstrap/bootstrap:{_release()}"
+
+    @property
+    def task_image(self) -> str:
+        """The image of tasks that name none."""
+        return self.default_container_image or f"podstrap/task:{_release()}"
 
     def or_in(self, namespace: str) -> Settings:
         """The same, in this namespace where the file names none; with an empty one as it is."""
@@ -242,3 +249,11 @@ class Settings(Model):
                 "paths", f"workPath {self.work_path} and cache.mountPath {self.cache.mount_path} lie in one another"
             )
         return self
+
+
+def _release() -> str:
+    """The tag of our own images; `latest` where only podstrap's files lie, without its distribution."""
+    try:
+        return metadata.version("podstrap")
+    except metadata.PackageNotFoundError:
+        return "latest"
