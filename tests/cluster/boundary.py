@@ -142,3 +142,8 @@ class Boundary:
         if self._context:
             return http.client.HTTPSConnection(host, port, context=self._context, timeout=120)
         return http.client.HTTPConnection(host, port, timeout=120)
+
+
+def made_a_job(method: str, path: str) -> bool:
+    """Whether a request makes a Job; the dry runs by which the controller tries its templates do not."""
+    return method == "POST" and path.partition("?")[0].endswith("/jobs") and "dryRun" not in path

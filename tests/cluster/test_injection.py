@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from controller.notes import StopMark
+from controller.reasons import Reason
 from tests import support
-from tests.cluster.boundary import Boundary, Instead
+from tests.cluster.boundary import Boundary, Instead, made_a_job
 from tests.cluster.conftest import World, steps
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kube import Object
@@ -71,7 +73,9 @@ def test_a_controller_that_was_killed_after_the_refusal_goes_on_with_the_init_co
     support.until(lambda: any(one["spec"].get("suspend") for one in world.jobs(task)), 60, first.text)
     first.kill9()
     (job,) = world.jobs(task)
-    assert job["metadata"]["annotations"]["podstrap.io/stopped"].startswith("no image volume: CreateContainerError")
+    mark = StopMark.from_text(job["metadata"]["annotations"]["podstrap.io/stopped-because"])
+    assert mark is not None and mark.word is Reason.IMAGE_VOLUME_REFUSED
+    assert mark.reason.startswith("no image volume: CreateContainerError")
     world.controller(on_old_nodes(maxAttempts=1), **FOREIGN)
     world.status(task, "completed", seconds=90)
     assert brought(world.pod(task, "Succeeded")) == "initContainer"
@@ -98,7 +102,7 @@ def test_an_api_server_whose_gate_is_off_is_taken_at_its_word(world: World) -> N
     refused: list[str] = []
 
     def hook(before: bool, method: str, path: str) -> None:
-        if before and method == "POST" and "/jobs" in path and not refused:
+        if before and made_a_job(method, path) and not refused:
             refused.append(path)
             body = {"kind": "Status", "status": "Failure", "reason": "Invalid", "code": 422, "message": said}
             raise Instead(422, {"Content-Type": "application/json"}, json.dumps(body).encode())

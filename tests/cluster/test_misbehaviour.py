@@ -11,7 +11,7 @@ import pytest
 
 from tests import support
 from tests.cluster import tools
-from tests.cluster.boundary import Boundary, Cut, Instead
+from tests.cluster.boundary import Boundary, Cut, Instead, made_a_job
 from tests.cluster.conftest import World, job_reason, steps
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.kube import jobs
@@ -93,7 +93,7 @@ def test_a_server_that_throttles_is_obeyed(world: World, between: Boundary) -> N
     refused: list[float] = []
 
     def throttle(before: bool, method: str, path: str) -> None:
-        if before and method == "POST" and "/jobs" in path and len(refused) < 2:
+        if before and made_a_job(method, path) and len(refused) < 2:
             refused.append(time.monotonic())
             raise Instead(429, {"Retry-After": "1"}, b'{"kind":"Status","reason":"TooManyRequests"}')
 
@@ -101,7 +101,7 @@ def test_a_server_that_throttles_is_obeyed(world: World, between: Boundary) -> N
     world.controller(steps(*QUICK), kubeconfig=through(world, between))
     task = world.enqueue()
     world.status(task, "completed")
-    posts = [at for at, method, path in between.seen if method == "POST" and "/jobs" in path]
+    posts = [at for at, method, path in between.seen if made_a_job(method, path)]
     assert len(posts) == 3 and all(b - a >= 1.0 for a, b in itertools.pairwise(posts)), posts
     between.close()
 
@@ -110,7 +110,7 @@ def test_an_answer_that_is_lost_makes_no_second_job(world: World, between: Bound
     lost: list[str] = []
 
     def lose(before: bool, method: str, path: str) -> None:
-        if not before and method == "POST" and "/jobs" in path and len(lost) < 3:
+        if not before and made_a_job(method, path) and len(lost) < 3:
             lost.append(path)
             raise Cut
 
