@@ -9,6 +9,7 @@ configuration file or a message.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -117,7 +118,7 @@ def redirected(environ: Mapping[str, str], old: str, new: str) -> Mapping[str, s
 
 def has_lfs(environ: Mapping[str, str]) -> bool:
     """Whether there is a git-lfs, the image's or ours."""
-    return shutil.which("git-lfs", path=lent.to_helpers(environ)["PATH"]) is not None
+    return shutil.which("git-lfs", path=lent.to_helpers(environ).get("PATH", os.defpath)) is not None
 
 
 def _configure(environ: dict[str, str], settings: Mapping[str, str]) -> None:
