@@ -9,6 +9,7 @@ error into file, line, column and key; templates are looked at by `job_template_
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -251,6 +252,7 @@ class Settings(Model):
         return self
 
 
+@cache
 def _release() -> str:
     """The tag of our own images; `latest` where only podstrap's files lie, without its distribution."""
     try:
