@@ -37,9 +37,11 @@ unit: setup browser tools
 	$(BIN)/pytest --numprocesses $(or $(JOBS),3) --dist loadgroup --ignore tests/cluster --ignore tests/images $(PYTEST)
 
 test-cluster: setup  ## On a real Kubernetes that it builds and starts here (minutes the first time; root for the real node)
+	@$(BIN)/python -m tests.cluster.prepare
 	$(BIN)/pytest tests/cluster --numprocesses $(or $(JOBS),2) --dist loadgroup --timeout 600 $(PYTEST)
 
 test-node: setup  ## The part of it that needs the real node (root): tasks made by clearml-task, baked and injected
+	@$(BIN)/python -m tests.cluster.prepare
 	$(BIN)/pytest tests/cluster/test_node*.py tests/cluster/test_cases.py -k 'not simulated' --numprocesses 0 --timeout 600 $(PYTEST)
 
 IMAGES ?=
@@ -49,6 +51,7 @@ images: setup  ## Build the images with docker, podman or buildah (IMAGES="task 
 	  $(if $(CERTIFICATES),--certificates $(CERTIFICATES)) $(if $(OPTIONS),--options '$(OPTIONS)')
 
 test-images: setup  ## The images, built here by buildah, and whole tasks in foreign ones (root, Debian; minutes the first time)
+	@$(BIN)/python -m tests.cluster.prepare
 	$(BIN)/pytest tests/images --numprocesses 0 --timeout 900 $(PYTEST)
 
 image-sizes: setup  ## Megabytes of each image and folder; ends with one line of JSON
