@@ -12,7 +12,7 @@ import signal
 from controller.notes import StopMark
 from controller.reasons import Diagnosis, Reason
 from controller.state import VANISHED, JobFacts, PodFacts
-from controller.waiting import not_started
+from controller.waiting import join, not_started
 from protocol import exit_codes
 from protocol.claim import Claim
 from protocol.termination import Outcome, TerminationMessage
@@ -115,10 +115,10 @@ def _taken(pod: PodFacts) -> Diagnosis | None:
     """What of the infrastructure took the pod; None when nothing did."""
     if pod.reason in _TAKEN:
         word, text = _TAKEN[pod.reason]
-        return Diagnosis(word, _join(text, pod.message))
+        return Diagnosis(word, join(text, pod.message))
     if pod.disruption:
         word, text = _DISRUPTION.get(pod.disruption, (Reason.DISRUPTED, pod.disruption))
-        return Diagnosis(word, _join(text, pod.message))
+        return Diagnosis(word, join(text, pod.message))
     if pod.exit_code == exit_codes.DISRUPTED:
         return Diagnosis(Reason.POD_DELETED, f"pod deleted or taken away (exit code {exit_codes.DISRUPTED})")
     return None
@@ -128,7 +128,7 @@ def _setup(pod: PodFacts) -> Diagnosis | None:
     if pod.reason not in _CREATE:
         return None
     word, text = _CREATE[pod.reason]
-    return Diagnosis(word, _join(f"{text} ({pod.reason})", pod.message))
+    return Diagnosis(word, join(f"{text} ({pod.reason})", pod.message))
 
 
 def _out_of_memory(pod: PodFacts, words: TerminationMessage | None) -> str:
@@ -173,7 +173,3 @@ def binary_size(count: int) -> str:
             return f"{size:.2f}".rstrip("0").rstrip(".") + unit
         size /= 1024
     return f"{size:.2f}".rstrip("0").rstrip(".") + "Ti"
-
-
-def _join(text: str, message: str) -> str:
-    return f"{text}: {message.strip()}" if message.strip() else text

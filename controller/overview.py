@@ -11,7 +11,7 @@ from controller import job_template, queue_names
 from controller.diagnosis import diagnose
 from controller.injection import falls_back
 from controller.patience import given_up_at
-from controller.plan_queues import REFUSED, pausing
+from controller.plan_queues import REFUSED, next_attempt, pausing
 from controller.reasons import REASONS, Cause
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
@@ -156,7 +156,9 @@ def _queued(
     entry = queue.entries[position]
     yield from _limits(queue, policy, settings, jobs)
     past = sorted((job for job in jobs if job.over and job.is_for(entry)), key=lambda job: job.attempt)
-    if pause := pausing(task, entry, past, policy, now, falls_back=falls_back(settings, policy)):
+    back = falls_back(settings, policy)
+    attempt, history, _ = next_attempt(task, past, policy, falls_back=back)
+    if pause := pausing(task, entry, past, policy, now, attempt=attempt, history=history, falls_back=back):
         yield Finding("limits", pause, stops=True)
     yield from _template(task, queue, policy, settings, added=entry.added, now=now)
     if task.status_message.startswith(REFUSED):
@@ -202,8 +204,7 @@ def _of_job(job: JobFacts, settings: Settings, queues: Sequence[Queue], now: dat
     stops = not job.over or found.cause is not Cause.NONE
     yield Finding(about.stage.value, f"{label} {stage(job)} [{found.word.value}]: {found.reason}", stops=stops)
     name = next((queue.name for queue in queues if queue.id == job.queue), job.queue_name)
-    policy = settings.queues.get(name) or settings.queues.get(job.queue) or QueueSettings()
-    if end := given_up_at(job, policy):
+    if end := given_up_at(job, queue_names.policy_of(settings, name, job.queue)):
         yield Finding("limits", f"{label} is given up at {end:%H:%M:%S} UTC if that lasts")
 
 

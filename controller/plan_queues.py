@@ -122,7 +122,8 @@ class Filling:
             job, reason = past[-1] if past else over[-1], with_history(failure.reason, history)
             yield FailQueued(entry.task, job, queue.id, reason, failure.wants_log, task.claim)
             return
-        if pause := pausing(task, entry, past, policy, self.view.state.now, falls_back=falls_back):
+        if pause := pausing(task, entry, past, policy, self.view.state.now, attempt=attempt, history=history,
+                           falls_back=falls_back):  # fmt: skip
             self.waiting += 1
             yield from self._hold(queue, task, Diagnosis(Reason.RETRY_BACKOFF, f"waiting: {pause}"), console=True)
             return
@@ -156,12 +157,12 @@ class Filling:
 
 
 def pausing(
-    task: Task, entry: QueueEntry, past: Sequence[JobFacts], policy: QueueSettings, now: datetime, *, falls_back: bool
+    task: Task, entry: QueueEntry, past: Sequence[JobFacts], policy: QueueSettings, now: datetime, *, attempt: int,
+    history: Sequence[str], falls_back: bool,
 ) -> str:  # fmt: skip
-    """Until when an entry waits after its last attempt, and why; empty when it does not."""
+    """Until when an entry waits after its last attempt, and why; empty when it does not. Of what next_attempt says."""
     if falls_back and past and injection.refused(past[-1]):
         return ""  # nothing has failed: the next pod is brought podstrap another way
-    attempt, history, _ = next_attempt(task, past, policy, falls_back=falls_back)
     begins = not_before(entry, attempt, past, policy)
     if begins is None or begins <= now:
         return ""
@@ -186,8 +187,9 @@ def next_attempt(
             none_left = f"no attempt left (maxAttempts {policy.max_attempts})"
             return attempt, history, Diagnosis(Reason.NO_ATTEMPT_LEFT, none_left)
         return attempt, history, None
-    found = diagnose(past[-1])
-    history = (*history, *(attempt_line(job.attempt, diagnose(job)) for job in past))
+    ends = [diagnose(job) for job in past]
+    found = ends[-1]
+    history = (*history, *(attempt_line(job.attempt, end) for job, end in zip(past, ends, strict=True)))
     attempt = past[-1].attempt + 1
     refused = sum(1 for job in past if injection.refused(job))
     if injection.refused(past[-1]) and falls_back:

@@ -9,7 +9,7 @@ from clearml_api.models import Task
 from controller.actions import (
     SetMessage,
 )
-from controller.queue_names import key_of
+from controller.queue_names import policy_of
 from controller.reasons import Diagnosis
 from controller.settings import Settings
 from controller.settings_queue import QueueSettings
@@ -38,7 +38,6 @@ class View:
                 place = Place(queue.id, added_millis(entry.added))
                 self._entries[entry.task] = (*self._entries.get(entry.task, ()), place)
         self.names = {queue.id: queue.name for queue in state.queues}
-        self._keys = {queue.id: queue.settings_key for queue in state.queues}
 
     @property
     def settings(self) -> Settings:
@@ -48,9 +47,7 @@ class View:
 
     def policy(self, job: JobFacts) -> QueueSettings:
         """The settings of a Job's queue; the defaults when they do not name it any more."""
-        known = self.settings.queues
-        key = self._keys.get(job.queue) or key_of(known, job.queue_name, job.queue)
-        return (known.get(key) if key else None) or QueueSettings()
+        return policy_of(self.settings, self.names.get(job.queue, job.queue_name), job.queue)
 
     def task(self, job: JobFacts) -> Task | None:
         return self.state.tasks.get(job.task)

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from clearml_api.models import Queue
+from controller.settings import Settings
+from controller.settings_queue import QueueSettings
 
 
 def is_pattern(key: str) -> bool:
@@ -25,6 +27,12 @@ def key_of(keys: Iterable[str], name: str, queue_id: str = "") -> str | None:
     if queue_id and queue_id in found:
         return queue_id
     return next((key for key in found if is_pattern(key) and fnmatchcase(name, key)), None)
+
+
+def policy_of(settings: Settings, name: str, queue_id: str) -> QueueSettings:
+    """The settings of a Job's queue; the defaults when they do not name it any more."""
+    key = key_of(settings.queues, name, queue_id)
+    return QueueSettings() if key is None else settings.queues[key]
 
 
 def served(keys: Iterable[str], listing: Iterable[Queue]) -> list[tuple[str, Queue]]:

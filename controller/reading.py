@@ -29,7 +29,6 @@ from controller.plan_queues import MAX_NEW_JOBS
 from controller.plan_view import own
 from controller.reasons import Diagnosis
 from controller.settings import Settings
-from controller.settings_queue import QueueSettings
 from controller.state import VANISHED, JobEnd, JobFacts, Place, PodFacts, QueueFacts, Refusal, State, places_of
 from controller.waiting import waiting
 from protocol import labels
@@ -213,17 +212,14 @@ class Reader:
         One that waits in its place still is queued; one that runs is its pod's to watch.
         """
         waits = places.get(job.task)
+        policy = queue_names.policy_of(self._settings, job.queue_name, job.queue)
         if not waits:
             if not job.running or untold(job, now) is not None:
                 return True
-            return worth_a_look(job, self._policy(job), now)
+            return worth_a_look(job, policy, now)
         if not own(job, waits) or waiting(job) != self._said.get(job.uid):
             return True
-        return untold(job, now) is not None or overdue(job, self._policy(job), now) is not None
-
-    def _policy(self, job: JobFacts) -> QueueSettings:
-        key = queue_names.key_of(self._settings.queues, job.queue_name, job.queue)
-        return QueueSettings() if key is None else self._settings.queues[key]
+        return untold(job, now) is not None or overdue(job, policy, now) is not None
 
     def _times_doubts(self, state: State) -> dict[str, datetime]:
         by_uid = {job.uid: job for job in state.jobs}

@@ -90,16 +90,16 @@ def not_started(pod: PodFacts) -> Diagnosis | None:
     """Why its container has not started."""
     reason, message = pod.waiting_reason, pod.waiting_message.strip()
     if reason in _PULL:
-        return Diagnosis(_pull(reason, message), _join(f"{_PULL[reason]} ({reason})", message))
+        return Diagnosis(_pull(reason, message), join(f"{_PULL[reason]} ({reason})", message))
     if reason in _OTHERS:
         word, text = _OTHERS[reason]
-        return Diagnosis(word, _join(f"{text} ({reason})", message))
+        return Diagnosis(word, join(f"{text} ({reason})", message))
     if reason == "Unschedulable":
         return Diagnosis(Reason.UNSCHEDULABLE, f"unschedulable: {message}")
     if reason in STARTING:
         return None
     word = Reason.SCHEDULING_GATED if reason == "SchedulingGated" else Reason.POD_WAITING
-    return Diagnosis(word, _join(reason, message))
+    return Diagnosis(word, join(reason, message))
 
 
 def _pull(reason: str, message: str) -> Reason:
@@ -116,5 +116,6 @@ def _no_pod(why: str) -> Reason:
     return Reason.ADMISSION_REFUSED if _REFUSED.search(why) else Reason.POD_NOT_CREATED
 
 
-def _join(text: str, message: str) -> str:
-    return f"{text}: {message}" if message else text
+def join(text: str, message: str) -> str:
+    """A sentence of ours and what somebody else said, where anything was said."""
+    return f"{text}: {message.strip()}" if message.strip() else text
