@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from clearml_api.models import Task
 from controller import docker_args, injection, job_template_keys, job_template_resources, rules
@@ -60,7 +60,7 @@ def render(
     engine = _engine(task, settings, queue, queue_name)
     this = Attempt(
         task, queue_id, queue_name, added, attempt, now, settings, queue, history, home, engine,
-        _injection(task, settings, queue, queue_name) if injections else "never",
+        _ruled("injection", task, settings, queue, queue_name) if injections else "never",
         injection.method(queue.injection_method or settings.injection_method, injections), refused,
     )  # fmt: skip
     for what, value in (("task", task.id), ("queue", queue_id)):
@@ -130,14 +130,15 @@ def _engine(task: Task, settings: Settings, queue: QueueSettings, queue_name: st
                     hint=" or ".join(f"{_ENGINE_TAG}{name}" for name in get_args(Engine)),
                 )
             return tag.removeprefix(_ENGINE_TAG)
-    said = [rule.engine for _, rule in rules.holding(settings, task, queue_name) if rule.engine]
-    return said[-1] if said else queue.engine or settings.engine
+    return _ruled("engine", task, settings, queue, queue_name)
 
 
-def _injection(task: Task, settings: Settings, queue: QueueSettings, queue_name: str) -> str:
-    """auto, always or never: of the last rule that says it, the queue, the file."""
-    said = [rule.injection for _, rule in rules.holding(settings, task, queue_name) if rule.injection]
-    return said[-1] if said else queue.injection or settings.injection
+def _ruled(
+    key: Literal["engine", "injection"], task: Task, settings: Settings, queue: QueueSettings, queue_name: str
+) -> str:
+    """What the last rule that says it says, else the queue, else the file."""
+    said = [word for _, rule in rules.holding(settings, task, queue_name) if (word := getattr(rule, key))]
+    return str(said[-1] if said else getattr(queue, key) or getattr(settings, key))
 
 
 def _over(pod: dict[str, Any], template: Template, where: str, queue_name: str) -> dict[str, Any]:
