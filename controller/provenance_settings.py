@@ -21,6 +21,7 @@ _OF_FILE = {
     "spec.template.spec.volumes[podstrap-cache]": ("cache", "volume"),
     variables.CACHE_DIR: ("cache", "mountPath"),
     variables.WORK_DIR: ("workPath",),
+    variables.CONNECT_SECONDS: ("connectSeconds",),
     variables.RESOLVE_AFTER_HOURS: ("cache", "resolveAfterHours"),
     variables.CACHE_MAX_GIB: ("cache", "maxGib"),
     variables.CACHE_MAX_DAYS: ("cache", "maxDays"),
@@ -35,12 +36,14 @@ _OF_QUEUE = {
     variables.MAX_ATTEMPTS: ("maxAttempts",),
     variables.ON_DISRUPTION: ("onDisruption",),
     variables.POLL_SECONDS: ("pollSeconds",),
+    variables.RETRIES_LEFT: ("retryOwnFailures",),
 }
 _OF_EITHER = {
     "metadata.namespace": ("namespace",),
     variables.PACKAGE_MANAGER: ("packageManager",),
     variables.ENGINE: ("engine",),
     variables.MISSING_PYTHON: ("missingPython",),
+    variables.SIDECAR_QUIT_URL: ("sidecarQuitUrl",),
 }
 """The queue's where it says it, else the file's."""
 
